@@ -1,0 +1,1 @@
+"""What every part shares: the use-case contract, settings, clock, errors and ledger."""

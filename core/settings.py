@@ -1,0 +1,196 @@
+"""All settings, in one frozen object, read from ``EVERGREEN_…`` variables once per process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import SettingsError
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RedisSettings(_Group):
+    """Online features, streams and routes."""
+
+    url: str = Field("", description="An external Redis, e.g. redis://host:6379/0; empty: start a local one.")
+    port: int = Field(16379, description="Port of the local Redis.", ge=1, le=65535)
+    namespace: str = Field("evergreen", description="Prefix of every key, so that stacks can share one Redis.")
+
+
+class MlflowSettings(_Group):
+    """The model registry."""
+
+    url: str = Field("", description="An external MLflow tracking server; empty: start a local one.")
+    port: int = Field(15000, description="Port of the local MLflow server.", ge=1, le=65535)
+
+
+class PrefectSettings(_Group):
+    """Orchestration."""
+
+    url: str = Field("", description="An external Prefect API, e.g. https://host/api; empty: start a local one.")
+    port: int = Field(14200, description="Port of the local Prefect server.", ge=1, le=65535)
+    pool: str = Field("evergreen", description="Name of the Prefect work pool.")
+
+
+class TorchserveSettings(_Group):
+    """The model host."""
+
+    inference_port: int = Field(18085, description="TorchServe's inference port (loopback).", ge=1, le=65535)
+    management_port: int = Field(18086, description="TorchServe's management port (loopback).", ge=1, le=65535)
+    metrics_port: int = Field(18087, description="TorchServe's metrics port (loopback).", ge=1, le=65535)
+    workers: int = Field(1, description="Workers per model version.", ge=1)
+    response_timeout_s: int = Field(30, description="Seconds before TorchServe gives up on a worker.", ge=1)
+    heap_mb: int = Field(512, description="Largest Java heap, in MB.", ge=128)
+
+
+class GatewaySettings(_Group):
+    """The REST door."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback an API key is required.")
+    port: int = Field(18080, description="Port of the gateway.", ge=1, le=65535)
+    api_key: SecretStr = Field(SecretStr(""), description="If set, every /v1 call must carry it in X-API-Key.")
+    max_body_bytes: int = Field(1_048_576, description="Largest request body, in bytes.", ge=1024)
+    max_instances: int = Field(256, description="Most instances in one predict call.", ge=1)
+    max_events: int = Field(1000, description="Most events or labels in one call.", ge=1)
+    max_pending: int = Field(4096, description="Most instances waiting for the model before load is shed.", ge=1)
+    timeout_s: float = Field(10.0, description="Seconds a prediction may take before it is given up.", gt=0)
+    route_poll_s: float = Field(0.2, description="Seconds between looks at the route table.", gt=0)
+
+
+class LedgerSettings(_Group):
+    """The append-only record of decisions."""
+
+    url: str = Field("", description="SQLAlchemy URL, e.g. postgresql+psycopg://…; empty: SQLite in the home folder.")
+
+
+class StreamSettings(_Group):
+    """Streams into online features and the offline log."""
+
+    flush_every_s: float = Field(2.0, description="Seconds between writes of the log to Parquet.", gt=0)
+    batch_entries: int = Field(256, description="Most stream entries applied in one step.", ge=1)
+    max_entries: int = Field(200_000, description="Entries a stream may hold before writers are refused.", ge=1000)
+
+
+class DeployerSettings(_Group):
+    """The reconciler between MLflow's aliases and what serves."""
+
+    poll_s: float = Field(1.0, description="Seconds between comparisons of desired and actual state.", gt=0)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Nested groups use two underscores: ``EVERGREEN_GATEWAY__PORT``.
+
+    Example:
+        >>> Settings(home="/tmp/eg").ledger_url
+        'sqlite:////tmp/eg/ledger.db'
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="EVERGREEN_", env_nested_delimiter="__", frozen=True, extra="ignore"
+    )
+
+    home: Path = Field(Path(".evergreen"), description="Folder of all state; may be deleted when stopped.")
+    models_dir: Path = Field(Path("models"), description="Folder of the use-case files.")
+    data_dir: Path = Field(Path("data"), description="Folder of the data sets that histories are read from.")
+    clock: Literal["system", "event"] = Field(
+        "system", description="'event' replays history: each call carries its now in the X-Evergreen-Now header."
+    )
+    log_level: str = Field("INFO", description="Level of the logs: DEBUG, INFO, WARNING or ERROR.")
+    redis: RedisSettings = RedisSettings()
+    mlflow: MlflowSettings = MlflowSettings()
+    prefect: PrefectSettings = PrefectSettings()
+    torchserve: TorchserveSettings = TorchserveSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    ledger: LedgerSettings = LedgerSettings()
+    stream: StreamSettings = StreamSettings()
+    deployer: DeployerSettings = DeployerSettings()
+
+    @property
+    def redis_url(self) -> str:
+        """Where Redis is."""
+        return self.redis.url or f"redis://127.0.0.1:{self.redis.port}/0"
+
+    @property
+    def mlflow_url(self) -> str:
+        """Where MLflow is."""
+        return self.mlflow.url or f"http://127.0.0.1:{self.mlflow.port}"
+
+    @property
+    def prefect_api_url(self) -> str:
+        """Where Prefect's API is."""
+        return self.prefect.url or f"http://127.0.0.1:{self.prefect.port}/api"
+
+    @property
+    def gateway_url(self) -> str:
+        """Where clients on this machine reach the gateway."""
+        host = "127.0.0.1" if self.gateway.host == "0.0.0.0" else self.gateway.host
+        return f"http://{host}:{self.gateway.port}"
+
+    @property
+    def torchserve_inference_url(self) -> str:
+        """Where TorchServe answers predictions."""
+        return f"http://127.0.0.1:{self.torchserve.inference_port}"
+
+    @property
+    def torchserve_management_url(self) -> str:
+        """Where TorchServe registers models."""
+        return f"http://127.0.0.1:{self.torchserve.management_port}"
+
+    @property
+    def ledger_url(self) -> str:
+        """SQLAlchemy URL of the ledger."""
+        return self.ledger.url or f"sqlite:///{self.home.absolute() / 'ledger.db'}"
+
+    @property
+    def offline_dir(self) -> Path:
+        """Root of the Parquet log."""
+        return self.home / "offline"
+
+    def signing_secret(self) -> bytes:
+        """The key prediction ids are signed with; made on first use, kept in the home folder (mode 0600).
+
+        Raises:
+            SettingsError: if the home folder cannot be written.
+        """
+        path = self.home / "secrets" / "prediction-ids"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fresh = path.with_name(f"{path.name}.{os.getpid()}")
+            if not path.exists():
+                fresh.touch(mode=0o600)
+                fresh.write_bytes(secrets.token_bytes(32))
+                try:
+                    os.link(fresh, path)
+                except FileExistsError:  # another process was first: its secret counts
+                    pass
+                finally:
+                    fresh.unlink()
+            return path.read_bytes()
+        except OSError as error:
+            raise SettingsError(
+                f"EVERGREEN_HOME {self.home} cannot be written ({error}). Make it writable or set another folder."
+            ) from error
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: naming every variable that is malformed.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"EVERGREEN_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
+            for fault in error.errors()
+        )
+        raise SettingsError(f"{faults}. See the settings table in docs/settings.md.") from error

@@ -1,0 +1,269 @@
+"""The contract of a use case: one prediction problem, described in one file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from core.errors import LeakageError, UseCaseError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+Dtype = Literal["int", "float", "str"]
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One value in a request or an event.
+
+    Args:
+        name: lower-case identifier.
+        dtype: ``int`` (64 bit), ``float`` (finite) or ``str`` (at most 256 characters, not empty).
+        nullable: whether null or absence is accepted (it becomes NaN, or "" for ``str``).
+        ge: smallest value accepted, numbers only.
+        le: largest value accepted, numbers only.
+        description: what it is, with its unit.
+        example: a valid value, shown in the API docs and in the demo's curl line.
+    """
+
+    name: str
+    dtype: Dtype
+    nullable: bool = False
+    ge: float | None = None
+    le: float | None = None
+    description: str = ""
+    example: int | float | str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventSource:
+    """A named stream of events that feature views read. Several use cases may declare the same one.
+
+    Every event also carries ``id`` (string, unique within the source) and ``at`` (when it happened).
+    """
+
+    name: str
+    fields: tuple[Field, ...]
+    description: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """What is predicted.
+
+    Args:
+        name: the label's name.
+        horizon: how long after the prediction a label may arrive; later ones are corrections.
+        known_only_after: fields that are known only with the label or later. No request field and no
+            request feature may bear one of these names.
+        description: what 1 means.
+    """
+
+    name: str
+    horizon: timedelta
+    known_only_after: tuple[str, ...]
+    description: str = ""
+    kind: Literal["binary"] = "binary"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCheck:
+    """A rule that rows must satisfy to be asked about and trained on.
+
+    Args:
+        name: short name, shown with the count of rows that were dropped.
+        keep: vectorised predicate, frame of n rows -> boolean array of n; must not change the frame.
+    """
+
+    name: str
+    keep: Callable[[pd.DataFrame], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """When to retrain, on what, and what a new version must show.
+
+    Args:
+        training_window: labelled rows this far back are trained on.
+        holdout_rows: newest labelled rows, kept out of training, on which versions are compared.
+        min_rows: fewest labelled rows (training and holdout together) to train on.
+        monitor_window: predictions this far back are watched.
+        monitor_every: event time between two looks, in replays (live, prefect.yaml's schedule counts).
+        min_monitor_rows: fewest rows in the window for a verdict.
+        drift_threshold: distance (Evidently's, per column) above which a column counts as drifted.
+        drift_share: share of columns that must drift to call for a retrain.
+        performance_drop: relative rise of log-loss over the version's reference that calls for a retrain.
+        retrain_every: event time after which the champion is retrained in any case.
+        cooldown: event time after a retrain in which drift and performance trigger nothing.
+        min_gain: relative reduction of log-loss on the holdout a challenger must show to be promoted.
+    """
+
+    training_window: timedelta = timedelta(days=90)
+    holdout_rows: int = 2000
+    min_rows: int = 4000
+    monitor_window: timedelta = timedelta(days=7)
+    monitor_every: timedelta = timedelta(days=7)
+    min_monitor_rows: int = 500
+    drift_threshold: float = 0.2
+    drift_share: float = 0.3
+    performance_drop: float = 0.15
+    retrain_every: timedelta = timedelta(days=90)
+    cooldown: timedelta = timedelta(days=5)
+    min_gain: float = 0.0
+
+
+class Classifier(Protocol):
+    """What is trained: scikit-learn's classifier interface, on float32 matrices.
+
+    Must be deterministic: the same rows give the same model.
+    """
+
+    def fit(self, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> Any:
+        """Fit on X of shape (n, features) and y of shape (n,) with values 0 and 1."""
+        ...
+
+    def predict_proba(self, X: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+        """Probabilities of shape (n, 2); the second column is the score."""
+        ...
+
+
+class FeatureDeclaration(Protocol):
+    """What a use case needs to know of its features; ``features.definitions.FeatureSet`` is the one there is."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the feature columns, in the order of the matrix."""
+        ...
+
+    @property
+    def request_columns(self) -> tuple[str, ...]:
+        """Those computed from the request alone."""
+        ...
+
+    def validate(self, use_case: UseCase) -> None:
+        """Raise UseCaseError unless every view reads entities, fields and sources the use case declares."""
+        ...
+
+
+@dataclass(frozen=True)
+class History:
+    """A past to learn from and to replay.
+
+    Args:
+        requests: one row per question, sorted by ``at``: ``key`` (str, unique), ``at`` (UTC), the
+            entities and the request fields.
+        labels: ``key``, ``label`` (0 or 1), ``at`` (UTC, when it became known).
+        events: per source a frame with ``id``, ``at`` (UTC, when it happened and became known) and its fields,
+            sorted by ``at``.
+        dropped: rows left out by each data check, by name.
+    """
+
+    requests: pd.DataFrame
+    labels: pd.DataFrame
+    events: Mapping[str, pd.DataFrame]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseCase:
+    """One prediction problem.
+
+    Args:
+        name: lower-case identifier, unique; names the MLflow model and the REST path.
+        description: one sentence for people.
+        entities: keys that features are looked up by; each is also a field of the request.
+        request: further fields of the request.
+        sources: event streams its views read.
+        features: the feature views, in the order of the matrix.
+        label: what is predicted.
+        estimator: makes a fresh, unfitted classifier, given the feature columns in order.
+        history: reads a past from the data folder.
+        checks: rules for rows.
+        policy: when to retrain and what to promote.
+        categorical: feature columns that are codes, not quantities (drift is measured accordingly).
+    """
+
+    name: str
+    description: str
+    entities: tuple[Field, ...]
+    request: tuple[Field, ...]
+    sources: tuple[EventSource, ...]
+    features: FeatureDeclaration
+    label: Label
+    estimator: Callable[[tuple[str, ...]], Classifier]
+    history: Callable[[Path], History]
+    checks: tuple[DataCheck, ...] = ()
+    policy: Policy = Policy()
+    categorical: tuple[str, ...] = ()
+
+    @property
+    def request_fields(self) -> tuple[Field, ...]:
+        """Every field of an instance: entities, then request fields."""
+        return self.entities + self.request
+
+    def source(self, name: str) -> EventSource:
+        """The declared event source of that name.
+
+        Raises:
+            KeyError: if the use case declares none.
+        """
+        return {source.name: source for source in self.sources}[name]
+
+    def validate(self) -> None:
+        """Check the declaration as a whole.
+
+        Raises:
+            UseCaseError: naming the field or view at fault, and the remedy.
+        """
+        if not _NAME.match(self.name):
+            raise UseCaseError(
+                repr(self.name), "is not a usable name", "Use lower-case letters, digits and underscores."
+            )
+        if not isinstance(self.label, Label):
+            raise UseCaseError(self.name, "declares no label", "Set label=Label(name=…, horizon=…, known_only_after=…).")
+        if not self.entities:
+            raise UseCaseError(self.name, "declares no entity", "Name at least one key that features are looked up by.")
+        self._validate_fields()
+        self._validate_label()
+        if not self.features.columns:
+            raise UseCaseError(self.name, "declares no feature", "Add a view to features=FeatureSet(…).")
+        self.features.validate(self)
+        unknown = sorted(set(self.categorical) - set(self.features.columns))
+        if unknown:
+            raise UseCaseError(self.name, f"calls {unknown} categorical, which are no features", "Use feature names.")
+
+    def _validate_fields(self) -> None:
+        groups = [("the request", self.request_fields)] + [(s.name, s.fields) for s in self.sources]
+        for where, fields in groups:
+            names = [f.name for f in fields]
+            for name in names:
+                if not _NAME.match(name) or name in ("id", "at", "key"):
+                    raise UseCaseError(
+                        self.name, f"field {name!r} of {where} has an unusable name",
+                        "Use lower-case letters, digits and underscores; id, at and key are taken.",
+                    )
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise UseCaseError(self.name, f"{where} declares {twice} twice", "Keep one of each.")
+
+    def _validate_label(self) -> None:
+        forbidden = {self.label.name, *self.label.known_only_after}
+        for f in self.request_fields:
+            if f.name in forbidden:
+                raise LeakageError(
+                    self.name, f"request field {f.name!r} is known only with the label",
+                    "Leave it out of the request; a window view may read it from past events.",
+                )
+        for column in self.features.request_columns:
+            if column in forbidden:
+                raise LeakageError(
+                    self.name, f"feature {column!r} is the label or known only with it", "Remove the feature."
+                )

@@ -1,0 +1,1 @@
+"""Features defined once: the training column and the served value are the same number."""

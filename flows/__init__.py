@@ -1,0 +1,1 @@
+"""Prefect flows: fetch, call, store."""

@@ -1,0 +1,1 @@
+"""Watching what was served: joined labels, drift, performance, and the triggers they pull."""

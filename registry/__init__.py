@@ -1,0 +1,1 @@
+"""Model versions: training, ONNX export, gate, and the MLflow registry with its aliases."""

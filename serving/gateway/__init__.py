@@ -1,0 +1,1 @@
+"""The one REST door in front of every model."""

@@ -1,0 +1,1 @@
+"""TorchServe as a model host: its handler, its archives, its management API."""

@@ -1,0 +1,1 @@
+"""The local processes and the ``evergreen`` command line."""
