@@ -1,0 +1,9 @@
+"""Runs the ledger's migrations on the connection that Ledger.migrate hands over."""
+
+from alembic import context
+
+from core.ledger.schema import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()
