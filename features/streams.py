@@ -137,11 +137,16 @@ def encode_predictions(
     matrix: npt.NDArray[np.float32],
     scores: npt.NDArray[np.float32],
     instances: Sequence[Mapping[str, Any]],
+    columns: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Fields of a predictions entry: one answered batch of n instances with its (n, d) matrix and n scores."""
+    """Fields of a predictions entry: one answered batch of n instances with its (n, d) matrix and n scores.
+
+    `columns` names the matrix's columns; a version in service may have others than the current declaration.
+    """
     meta = {
         "use_case": use_case, "version": version, "watermark": watermark, "now_us": now_us, "ids": list(ids),
         "at_us": at_us.tolist(), "degraded": [list(reasons) for reasons in degraded],
+        "columns": list(columns),
     }
     return {
         "meta": orjson.dumps(meta),

@@ -1,0 +1,56 @@
+"""Importing past questions and labels, so that a first version can be trained before anything was served."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import redis
+
+from core.use_case import UseCase
+from features.point_in_time import IMPORTED, to_us_array
+from features.streams import Keys, encode_labels, encode_predictions
+
+_CHUNK = 2000
+
+
+def instances_of(use_case: UseCase, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON-able request instances; null where a value is missing."""
+    names = [f.name for f in use_case.request_fields]
+    frame = rows[names]
+    return [
+        {str(k): (int(v) if types[k] == "int" else v) if v is not None else None for k, v in record.items()}
+        for types in [{f.name: f.dtype for f in use_case.request_fields}]
+        for record in frame.astype(object).where(frame.notna(), None).to_dict("records")
+    ]
+
+
+def import_history(
+    client: redis.Redis, keys: Keys, use_case: UseCase, requests: pd.DataFrame, labels: pd.DataFrame
+) -> int:
+    """Write past requests (``key, at``, fields) and labels (``key, label, at``) to the streams.
+
+    They get the ids ``import-<key>``, version "" and no features: those are computed at training time from the
+    event log. Returns the number of requests.
+    """
+    for start in range(0, len(requests), _CHUNK):
+        part = requests.iloc[start : start + _CHUNK]
+        at_us = to_us_array(part["at"])
+        n = len(part)
+        fields = encode_predictions(
+            use_case=use_case.name, version="", watermark=IMPORTED, now_us=int(at_us[-1]),
+            ids=[f"import-{key}" for key in part["key"]], at_us=at_us, degraded=[[]] * n,
+            matrix=np.zeros((n, 0), np.float32), scores=np.full(n, np.nan, np.float32),
+            instances=instances_of(use_case, part),
+        )  # fmt: skip
+        client.xadd(keys.predictions, fields)
+    for start in range(0, len(labels), _CHUNK):
+        part = labels.iloc[start : start + _CHUNK]
+        known_us = to_us_array(part["at"])
+        rows = [
+            {"prediction_id": f"import-{key}", "label": int(label), "at_us": int(us)}
+            for key, label, us in zip(part["key"], part["label"], known_us, strict=True)
+        ]
+        client.xadd(keys.labels, encode_labels(use_case.name, rows, int(known_us[-1])))
+    return len(requests)
