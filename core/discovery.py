@@ -45,9 +45,7 @@ def load_use_case(path: Path) -> UseCaseFile:
     except UseCaseError:
         raise
     except Exception as error:  # an entry point for other people's code: whatever it raises is its fault
-        raise UseCaseError(
-            str(path), f"cannot be loaded ({type(error).__name__}: {error})", "Fix the file."
-        ) from error
+        raise UseCaseError(str(path), f"cannot be loaded ({type(error).__name__}: {error})", "Fix the file.") from error
     found = [value for value in vars(module).values() if isinstance(value, UseCase)]
     if len(found) != 1:
         raise UseCaseError(

@@ -18,7 +18,5 @@ def configure_logging(level: str) -> None:
     """Send records to standard error, one line each, with the use case they concern."""
     handler = logging.StreamHandler()
     handler.addFilter(_Context())
-    handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(use_case)s] %(message)s")
-    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s [%(use_case)s] %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

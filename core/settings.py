@@ -93,9 +93,7 @@ class Settings(BaseSettings):
         'sqlite:////tmp/eg/ledger.db'
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="EVERGREEN_", env_nested_delimiter="__", frozen=True, extra="ignore"
-    )
+    model_config = SettingsConfigDict(env_prefix="EVERGREEN_", env_nested_delimiter="__", frozen=True, extra="ignore")
 
     home: Path = Field(Path(".evergreen"), description="Folder of all state; may be deleted when stopped.")
     models_dir: Path = Field(Path("models"), description="Folder of the use-case files.")

@@ -228,7 +228,9 @@ class UseCase:
                 repr(self.name), "is not a usable name", "Use lower-case letters, digits and underscores."
             )
         if not isinstance(self.label, Label):
-            raise UseCaseError(self.name, "declares no label", "Set label=Label(name=…, horizon=…, known_only_after=…).")
+            raise UseCaseError(
+                self.name, "declares no label", "Set label=Label(name=…, horizon=…, known_only_after=…)."
+            )
         if not self.entities:
             raise UseCaseError(self.name, "declares no entity", "Name at least one key that features are looked up by.")
         self._validate_fields()
@@ -247,7 +249,8 @@ class UseCase:
             for name in names:
                 if not _NAME.match(name) or name in ("id", "at", "key"):
                     raise UseCaseError(
-                        self.name, f"field {name!r} of {where} has an unusable name",
+                        self.name,
+                        f"field {name!r} of {where} has an unusable name",
                         "Use lower-case letters, digits and underscores; id, at and key are taken.",
                     )
             twice = sorted({name for name in names if names.count(name) > 1})
@@ -259,7 +262,8 @@ class UseCase:
         for f in self.request_fields:
             if f.name in forbidden:
                 raise LeakageError(
-                    self.name, f"request field {f.name!r} is known only with the label",
+                    self.name,
+                    f"request field {f.name!r} is known only with the label",
                     "Leave it out of the request; a window view may read it from past events.",
                 )
         for column in self.features.request_columns:

@@ -49,7 +49,8 @@ def stored_views(use_cases: Iterable[UseCase]) -> list[StoredView]:
     found: list[StoredView] = []
     for use_case in use_cases:
         features = feature_set(use_case)
-        for view in (*features.window_views, *features.batch_views):
+        views: list[WindowView | BatchView] = [*features.window_views, *features.batch_views]
+        for view in views:
             found.append(StoredView(use_case, view, view_digest(view)))
     return found
 
@@ -106,7 +107,7 @@ class Applier:
         """
         done = Applied(entries=len(entries), position=position_of(entries[-1][0]))
         with self._client.pipeline(transaction=True) as pipe:
-            pipe.watch(self._keys.cursor)
+            pipe.watch(self._keys.cursor)  # type: ignore[no-untyped-call]
             if int(cast(Any, pipe.get(self._keys.cursor)) or 0) != expected_cursor:
                 raise redis.WatchError("the cursor was moved by another worker")
             change = self._compute(entries, done)

@@ -225,8 +225,9 @@ class FeatureSet:
                     _validate_window_view(use_case, view)
                 elif len(view.defaults) != len(view.outputs):
                     raise UseCaseError(
-                        use_case.name, f"view {view.name!r} has {len(view.outputs)} outputs and "
-                        f"{len(view.defaults)} defaults", "Give one default per output.",
+                        use_case.name,
+                        f"view {view.name!r} has {len(view.outputs)} outputs and {len(view.defaults)} defaults",
+                        "Give one default per output.",
                     )
 
 
@@ -243,7 +244,8 @@ def feature_set(use_case: UseCase) -> FeatureSet:
     """
     if not isinstance(use_case.features, FeatureSet):
         raise UseCaseError(
-            use_case.name, f"its features are a {type(use_case.features).__name__}",
+            use_case.name,
+            f"its features are a {type(use_case.features).__name__}",
             "Use features=FeatureSet((view, …)) from features.definitions.",
         )
     return use_case.features
@@ -260,8 +262,11 @@ def _view_spec(view: View) -> dict[str, Any]:
         for a in view.aggregates
     ]
     return base | {
-        "kind": "window", "tile_s": view.tile.total_seconds(), "windows_s": [w.total_seconds() for w in view.windows],
-        "slots": view.slots, "aggregates": aggregates,
+        "kind": "window",
+        "tile_s": view.tile.total_seconds(),
+        "windows_s": [w.total_seconds() for w in view.windows],
+        "slots": view.slots,
+        "aggregates": aggregates,
     }
 
 
@@ -274,18 +279,21 @@ def _require_unique(use_case: UseCase, what: str, names: list[str]) -> None:
 def _validate_keyed_view(use_case: UseCase, view: WindowView | BatchView) -> None:
     if view.entity not in {entity.name for entity in use_case.entities}:
         raise UseCaseError(
-            use_case.name, f"view {view.name!r} is keyed by {view.entity!r}, which is no entity",
+            use_case.name,
+            f"view {view.name!r} is keyed by {view.entity!r}, which is no entity",
             f"Use one of: {', '.join(e.name for e in use_case.entities)}.",
         )
     sources = {source.name: source for source in use_case.sources}
     if view.source not in sources:
         raise UseCaseError(
-            use_case.name, f"view {view.name!r} reads the source {view.source!r}, which is not declared",
+            use_case.name,
+            f"view {view.name!r} reads the source {view.source!r}, which is not declared",
             f"Use one of: {', '.join(sources) or 'none is declared'}.",
         )
     if view.entity not in {f.name for f in sources[view.source].fields}:
         raise UseCaseError(
-            use_case.name, f"view {view.name!r}: events of {view.source!r} have no field {view.entity!r}",
+            use_case.name,
+            f"view {view.name!r}: events of {view.source!r} have no field {view.entity!r}",
             "Add the entity to the source's fields.",
         )
 
@@ -313,8 +321,10 @@ def _validate_window_view(use_case: UseCase, view: WindowView) -> None:
             continue
         if aggregate.field not in fields or fields[aggregate.field].dtype == "str":
             raise UseCaseError(
-                use_case.name, f"{where}: aggregate {aggregate.name!r} needs a numeric field of {view.source!r}, "
-                f"got {aggregate.field!r}", f"Use one of: {', '.join(n for n, f in fields.items() if f.dtype != 'str')}.",
+                use_case.name,
+                f"{where}: aggregate {aggregate.name!r} needs a numeric field of {view.source!r}, "
+                f"got {aggregate.field!r}",
+                f"Use one of: {', '.join(n for n, f in fields.items() if f.dtype != 'str')}.",
             )
 
 
@@ -324,12 +334,14 @@ def _validate_request_view(use_case: UseCase, view: RequestView) -> None:
     for name in view.inputs:
         if name in late:
             raise LeakageError(
-                use_case.name, f"view {view.name!r} reads {name!r}, which is known only with the label",
+                use_case.name,
+                f"view {view.name!r} reads {name!r}, which is known only with the label",
                 "Leave it out of the view's inputs.",
             )
         if name != "at" and name not in known:
             raise UseCaseError(
-                use_case.name, f"view {view.name!r} reads {name!r}, which is no field of the request",
+                use_case.name,
+                f"view {view.name!r} reads {name!r}, which is no field of the request",
                 f"Use one of: at, {', '.join(known)}.",
             )
     _probe_request_view(use_case, view, known)
@@ -344,7 +356,8 @@ def _probe_request_view(use_case: UseCase, view: RequestView, known: Mapping[str
         alone = [view.compute({name: values[i : i + 1] for name, values in sample.items()}) for i in range(_PROBE_ROWS)]
     except Exception as error:  # the function is the user's: whatever it raises is a fault of the file
         raise UseCaseError(
-            use_case.name, f"view {view.name!r} fails on sample rows ({type(error).__name__}: {error})",
+            use_case.name,
+            f"view {view.name!r} fails on sample rows ({type(error).__name__}: {error})",
             "Make it accept any value its fields allow.",
         ) from error
     for output in view.outputs:
@@ -356,7 +369,8 @@ def _probe_request_view(use_case: UseCase, view: RequestView, known: Mapping[str
         single = np.concatenate([np.asarray(part[output], dtype=np.float32) for part in alone])
         if whole.shape != (_PROBE_ROWS,) or not np.array_equal(whole, single, equal_nan=True):
             raise LeakageError(
-                use_case.name, f"feature {output!r} of view {view.name!r} depends on other rows, so it can read the future",
+                use_case.name,
+                f"feature {output!r} of view {view.name!r} depends on other rows, so it can read the future",
                 "Compute each row from that row alone.",
             )
 

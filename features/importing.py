@@ -18,12 +18,12 @@ _CHUNK = 2000
 def instances_of(use_case: UseCase, rows: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as JSON-able request instances; null where a value is missing."""
     names = [f.name for f in use_case.request_fields]
-    frame = rows[names]
-    return [
-        {str(k): (int(v) if types[k] == "int" else v) if v is not None else None for k, v in record.items()}
-        for types in [{f.name: f.dtype for f in use_case.request_fields}]
-        for record in frame.astype(object).where(frame.notna(), None).to_dict("records")
+    frame = rows[names].astype(object).where(rows[names].notna(), None)
+    columns = [
+        [int(value) if field.dtype == "int" and value is not None else value for value in frame[field.name]]
+        for field in use_case.request_fields
     ]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def import_history(

@@ -42,9 +42,7 @@ class OfflineLog:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def events(
-        self, source: str, *, since: datetime | None = None, until: datetime | None = None
-    ) -> pd.DataFrame:
+    def events(self, source: str, *, since: datetime | None = None, until: datetime | None = None) -> pd.DataFrame:
         """Events that became known in [since, until): ``id, at, known_at, position`` and the source's fields.
 
         Sorted by position. An event id that occurs twice on one event day counts once, with its first position.
@@ -76,9 +74,7 @@ class OfflineLog:
         )
         return frame if frame.empty else frame.sort_values(["at", "prediction_id"]).reset_index(drop=True)
 
-    def labels(
-        self, use_case: str, *, since: datetime | None = None, known_by: datetime | None = None
-    ) -> pd.DataFrame:
+    def labels(self, use_case: str, *, since: datetime | None = None, known_by: datetime | None = None) -> pd.DataFrame:
         """Labels that became known in [since, known_by]: ``prediction_id, label, at, known_at``.
 
         The last one known wins where a prediction was labelled more than once.
@@ -136,7 +132,9 @@ class OfflineLog:
         files = _files(self._root / table, since, until, self.flushed(), table.parts[0])
         if not files:
             return pd.DataFrame()
-        schema = pa.unify_schemas([pq.read_schema(file) for file in _one_per_shape(files)], promote_options="permissive")
+        schema = pa.unify_schemas(
+            [pq.read_schema(file) for file in _one_per_shape(files)], promote_options="permissive"
+        )
         column, (low, high) = ("at", by_at) if by_at else ("known_at", (since, until))
         condition = None
         for bound, is_low in ((low, True), (high, False)):

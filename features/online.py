@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ class FeatureReader:
             digest = self._digests[view.name]
             names += [self._keys.entity(self._use_case.name, view.name, digest, entity) for entity in unique]
         try:
-            found: list[bytes | None] = self._client.mget(names)
+            found = cast(list[bytes | None], self._client.mget(names))
         except redis.RedisError as error:
             raise DependencyDown("Redis", str(error)) from error
         degraded: list[list[str]] = [[] for _ in instances]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +55,8 @@ def point_in_time_matrix(log: OfflineLog, use_case: UseCase, rows: pd.DataFrame)
 
 def to_us_array(moments: pd.Series) -> Ints:
     """UTC timestamps as int64 microseconds since 1970."""
-    return moments.astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    us: Ints = moments.astype("datetime64[us, UTC]").astype("int64").to_numpy()
+    return us
 
 
 def _events(log: OfflineLog, source: str, at: pd.Series, reach: timedelta) -> pd.DataFrame:
@@ -65,7 +66,7 @@ def _events(log: OfflineLog, source: str, at: pd.Series, reach: timedelta) -> pd
 
 
 def _nulls(values: pd.Series) -> list[Any]:
-    return cast(list[Any], values.astype(object).where(values.notna(), None).tolist())
+    return values.astype(object).where(values.notna(), None).tolist()
 
 
 def _as_text(values: pd.Series) -> npt.NDArray[Any]:
@@ -84,7 +85,8 @@ def _known_position(position: Ints, known_us: Ints, at_us: Ints, watermark: Ints
         return watermark
     upto = np.searchsorted(np.maximum.accumulate(known_us), at_us, side="right") - 1
     by_time = np.where(upto >= 0, position[np.maximum(upto, 0)], 0)
-    return np.where(watermark == IMPORTED, by_time, watermark)
+    known: Ints = np.where(watermark == IMPORTED, by_time, watermark)
+    return known
 
 
 def _batch_block(
@@ -159,7 +161,8 @@ class _Grouped:
         low = self.tile.min()
         span = int(self.tile.max() - low) + 1
         running = np.maximum.accumulate(self.owner * span + (self.tile - low))
-        return self.owner * span + (self.tile - low) < running
+        late: npt.NDArray[np.bool_] = self.owner * span + (self.tile - low) < running
+        return late
 
     def between(self, owner: Ints, after: Ints, upto: Ints, known: Ints) -> Ints:
         """Sums over the events of each reader's entity with tile in (after, upto] and position <= known.
@@ -188,9 +191,7 @@ class _rank_search:  # noqa: N801 - reads as a function: rank_search(groups, val
         return np.searchsorted(self._keys, group * self._width + rank, side="right").astype(np.int64)
 
 
-def _add_stragglers(
-    sums: Ints, view: WindowView, late: _Grouped, reader: Ints, now: Ints, known: Ints
-) -> None:
+def _add_stragglers(sums: Ints, view: WindowView, late: _Grouped, reader: Ints, now: Ints, known: Ints) -> None:
     """Add the few events that came out of order, entity by entity."""
     for entity in np.unique(late.owner):
         mine = late.owner == entity
@@ -202,5 +203,3 @@ def _add_stragglers(
         for w, length in enumerate(view.window_tiles):
             inside = visible & (tile[None, :] > now[rows, None] - length)
             sums[rows, w] += inside.astype(np.int64) @ amounts
-
-

@@ -17,6 +17,7 @@ import orjson
 
 SEQUENCE_BITS = 20
 Entry = tuple[bytes, dict[bytes, bytes]]
+Fields = dict[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def entry_id_of(position: int) -> str:
     return f"{position >> SEQUENCE_BITS}-{position & ((1 << SEQUENCE_BITS) - 1)}"
 
 
-def encode_events(source: str, events: Sequence[Mapping[str, Any]], known_at_us: int) -> dict[str, Any]:
+def encode_events(source: str, events: Sequence[Mapping[str, Any]], known_at_us: int) -> Fields:
     """Fields of a log entry that carries events.
 
     Args:
@@ -111,21 +112,19 @@ def encode_events(source: str, events: Sequence[Mapping[str, Any]], known_at_us:
 
 def encode_batch(
     use_case: str, view: str, digest: str, rows: Mapping[str, Sequence[float]], *, as_of_us: int, known_at_us: int
-) -> dict[str, Any]:
+) -> Fields:
     """Fields of a log entry that publishes a batch view: all its rows at once, entity -> values."""
     data = {"as_of_us": as_of_us, "rows": {str(entity): list(values) for entity, values in rows.items()}}
-    return {
-        "kind": "batch", "name": f"{use_case}/{view}@{digest}", "known_at": known_at_us, "data": orjson.dumps(data)
-    }
+    return {"kind": "batch", "name": f"{use_case}/{view}@{digest}", "known_at": known_at_us, "data": orjson.dumps(data)}
 
 
-def encode_labels(use_case: str, labels: Sequence[Mapping[str, Any]], known_at_us: int) -> dict[str, Any]:
+def encode_labels(use_case: str, labels: Sequence[Mapping[str, Any]], known_at_us: int) -> Fields:
     """Fields of a labels entry; each label has ``prediction_id``, ``label`` and ``at_us``."""
     data = {"use_case": use_case, "known_at_us": known_at_us, "labels": list(labels)}
     return {"data": orjson.dumps(data)}
 
 
-def encode_predictions(
+def encode_predictions(  # noqa: PLR0913 - the fields of one record
     *,
     use_case: str,
     version: str,
@@ -138,14 +137,19 @@ def encode_predictions(
     scores: npt.NDArray[np.float32],
     instances: Sequence[Mapping[str, Any]],
     columns: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Fields:
     """Fields of a predictions entry: one answered batch of n instances with its (n, d) matrix and n scores.
 
     `columns` names the matrix's columns; a version in service may have others than the current declaration.
     """
     meta = {
-        "use_case": use_case, "version": version, "watermark": watermark, "now_us": now_us, "ids": list(ids),
-        "at_us": at_us.tolist(), "degraded": [list(reasons) for reasons in degraded],
+        "use_case": use_case,
+        "version": version,
+        "watermark": watermark,
+        "now_us": now_us,
+        "ids": list(ids),
+        "at_us": at_us.tolist(),
+        "degraded": [list(reasons) for reasons in degraded],
         "columns": list(columns),
     }
     return {

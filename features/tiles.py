@@ -97,9 +97,7 @@ def fold(view: WindowView, rings: Ints, at_us: Ints) -> Floats:
 
 def values(view: WindowView, sums: Ints) -> Floats:
     """Features from the sums over each window, (n, windows, 1 + 2m) -> (n, windows * aggregates)."""
-    columns = [
-        _value(view, aggregate, sums[:, w]) for w in range(len(view.windows)) for aggregate in view.aggregates
-    ]
+    columns = [_value(view, aggregate, sums[:, w]) for w in range(len(view.windows)) for aggregate in view.aggregates]
     return np.stack(columns, axis=1)
 
 

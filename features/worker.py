@@ -77,9 +77,7 @@ class StreamWorker:
         self._client = client
         self._keys = Keys(settings.redis.namespace)
         self._stream = settings.stream
-        self._applier = Applier(
-            client, self._keys, stored_views(use_cases.values()), expire=settings.clock == "system"
-        )
+        self._applier = Applier(client, self._keys, stored_views(use_cases.values()), expire=settings.clock == "system")
         self._flusher = Flusher(client, self._keys, OfflineLog(settings.offline_dir), use_cases)
         self._flushed_at = 0.0
 

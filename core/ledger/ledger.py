@@ -117,9 +117,7 @@ class Ledger:
             key = connection.execute(insert(decisions).values(**values)).inserted_primary_key
         return int(key[0]) if key else 0
 
-    def entries(
-        self, use_case: str | None = None, *, kind: str | None = None, limit: int | None = None
-    ) -> list[Entry]:
+    def entries(self, use_case: str | None = None, *, kind: str | None = None, limit: int | None = None) -> list[Entry]:
         """Decisions, newest first."""
         query = select(decisions).order_by(decisions.c.id.desc())
         if use_case is not None:
@@ -193,7 +191,8 @@ class Ledger:
         free = {"holder": holder, "expires_at": now + timedelta(seconds=ttl_s)}
         with self._engine.begin() as connection:
             taken = connection.execute(
-                update(leases).where(leases.c.name == name, leases.c.expires_at <= now)
+                update(leases)
+                .where(leases.c.name == name, leases.c.expires_at <= now)
                 .values(**free, token=leases.c.token + 1)
             )
             if taken.rowcount == 1:

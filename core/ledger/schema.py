@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from sqlalchemy import JSON, BigInteger, Column, DateTime, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
 _KEY = BigInteger().with_variant(Integer, "sqlite")
 
 decisions = Table(
-    "decisions", metadata,
+    "decisions",
+    metadata,
     Column("id", _KEY, primary_key=True, autoincrement=True),
     Column("use_case", String(63), nullable=False),
     Column("kind", String(32), nullable=False),
@@ -23,7 +36,8 @@ decisions = Table(
 )
 
 deployments = Table(
-    "deployments", metadata,
+    "deployments",
+    metadata,
     Column("id", _KEY, primary_key=True, autoincrement=True),
     Column("use_case", String(63), nullable=False),
     Column("generation", Integer, nullable=False),
@@ -37,7 +51,8 @@ deployments = Table(
 )
 
 leases = Table(
-    "leases", metadata,
+    "leases",
+    metadata,
     Column("name", String(128), primary_key=True),
     Column("holder", String(128), nullable=False),
     Column("token", Integer, nullable=False),
