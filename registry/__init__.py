@@ -1,1 +1,1 @@
-"""Model versions: training, ONNX export, gate, and the MLflow registry with its aliases."""
+"""Versions of models: training candidates, ONNX export, the gate, and MLflow."""
