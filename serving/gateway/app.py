@@ -1,0 +1,164 @@
+"""Putting the gateway together: what a process needs is built once, here, and passed down."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from core.clock import SystemClock
+from core.errors import DependencyDown
+from core.settings import Settings
+from core.use_case import EventSource, UseCase
+from features.streams import Keys
+from serving.gateway.asgi import Gateway
+from serving.gateway.coalescer import Coalescer, Limits
+from serving.gateway.endpoints import Endpoint, Events, Feedback, Predict
+from serving.gateway.host_caller import HostCaller
+from serving.gateway.intake import Intake
+from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.model_caller import FailoverCaller, ModelCaller
+from serving.gateway.openapi import describe
+from serving.gateway.pages import build_pages
+from serving.gateway.request_clock import EventTime, RequestClock, ServerTime
+from serving.gateway.route_table import InFlight, RouteTable
+from serving.gateway.store import RedisStore, Store
+from serving.torchserve.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What the gateway reaches over the network; tests pass memory versions.
+
+    Args:
+        store: streams and routes.
+        caller: makes the model host's caller, inside the running event loop.
+        clock: tells now for a request.
+    """
+
+    store: Store
+    caller: Callable[[], ModelCaller]
+    clock: RequestClock
+
+
+def real_outside(settings: Settings) -> Outside:
+    """Redis, TorchServe and the clock as the settings say."""
+    tokens = Tokens(settings.home / "torchserve" / "key_file.json")
+    return Outside(
+        store=RedisStore(settings.redis_url),
+        caller=lambda: HostCaller(settings.torchserve_inference_url, tokens.inference),
+        clock=EventTime() if settings.clock == "event" else ServerTime(SystemClock()),
+    )
+
+
+def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside: Outside) -> Gateway:
+    """The ASGI application of one gateway process.
+
+    Args:
+        settings: limits, addresses and the API key.
+        use_cases: what is served, by name.
+        outside: what is reached over the network.
+    """
+    metrics, in_flight, keys = GatewayMetrics(), InFlight(), Keys(settings.redis.namespace)
+    routes = RouteTable(
+        outside.store,
+        routes_key=keys.routes,
+        gateways_key=keys.gateways,
+        gateway_id=f"{os.getpid()}-{secrets.token_hex(4)}",
+        in_flight=in_flight,
+    )
+    caller = _LateCaller(outside.caller)
+    limits = Limits(
+        max_pending=settings.gateway.max_pending,
+        timeout_s=settings.gateway.timeout_s,
+        same_now=settings.clock == "event",
+    )
+    coalescer = Coalescer(FailoverCaller(caller, routes, in_flight), in_flight, limits, metrics)
+    intake = Intake(outside.store, keys, settings.stream.max_entries)
+    sources = {source.name: source for use_case in use_cases.values() for source in use_case.sources}
+    lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s)
+    pages = build_pages(use_cases, outside.store, routes, metrics, lifespan)
+    _describe_all(pages, settings, use_cases, sources)
+    most, secret = settings.gateway.max_events, settings.signing_secret()
+
+    def endpoints_of(name: str, use_case: UseCase) -> dict[str, Endpoint]:
+        predict = Predict(
+            use_case,
+            secret=secret,
+            most=settings.gateway.max_instances,
+            routes=routes,
+            coalescer=coalescer,
+            metrics=metrics,
+        )
+        return {"predict": predict, "feedback": Feedback(name, secret=secret, most=most, intake=intake)}
+
+    return Gateway(
+        endpoints={name: endpoints_of(name, use_case) for name, use_case in use_cases.items()},
+        sources={name: Events(source, most=most, intake=intake) for name, source in sources.items()},
+        pages=pages,
+        clock=outside.clock,
+        metrics=metrics,
+        api_key=settings.gateway.api_key.get_secret_value(),
+        max_body_bytes=settings.gateway.max_body_bytes,
+    )
+
+
+class _LateCaller:
+    """A caller that is made when the event loop runs, which is after the application is put together."""
+
+    def __init__(self, make: Callable[[], ModelCaller]) -> None:
+        self._make = make
+        self._caller: ModelCaller | None = None
+
+    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        if self._caller is None:
+            self._caller = self._make()
+        return await self._caller.score(use_case, version, body)
+
+    async def close(self) -> None:
+        if self._caller is not None:
+            await self._caller.close()
+
+
+def _lifespan(routes: RouteTable, caller: ModelCaller, store: Store, poll_s: float) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with suppress(DependencyDown):  # /readyz tells; the watcher keeps trying
+            await routes.refresh()
+        watcher = asyncio.create_task(routes.watch(poll_s))
+        yield
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+        await routes.leave()
+        await caller.close()
+        await store.close()
+
+    return lifespan
+
+
+def _describe_all(
+    pages: FastAPI, settings: Settings, use_cases: Mapping[str, UseCase], sources: Mapping[str, EventSource]
+) -> None:
+    def openapi() -> dict[str, Any]:
+        if pages.openapi_schema is None:
+            document = get_openapi(title=pages.title, version=pages.version, routes=pages.routes)
+            pages.openapi_schema = describe(
+                document,
+                use_cases,
+                sources,
+                max_instances=settings.gateway.max_instances,
+                max_events=settings.gateway.max_events,
+                needs_key=bool(settings.gateway.api_key.get_secret_value()),
+                needs_now=settings.clock == "event",
+            )
+        return pages.openapi_schema
+
+    pages.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

@@ -1,0 +1,100 @@
+"""``python -m serving.gateway.main``: the gateway process."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from core.discovery import discover
+from core.errors import EvergreenError, SettingsError
+from core.logs import configure_logging
+from core.settings import Settings, load_settings
+from serving.gateway.app import build_gateway, real_outside
+from serving.gateway.asgi import Gateway
+from serving.gateway.protocol import GuardedProtocol
+
+_BACKLOG = 2048
+_DRAIN_EXTRA_S = 2
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT, then answer what was accepted and leave.
+
+    Returns:
+        0 after an orderly end, 2 if the settings or a use case do not allow a start.
+    """
+    try:
+        settings = load_settings()
+        configure_logging(settings.log_level)
+        require_key_beyond_loopback(settings)
+        use_cases = {name: found.use_case for name, found in discover(settings.models_dir).items()}
+        gateway = build_gateway(settings, use_cases, real_outside(settings))
+        listener = listen(settings.gateway.host, settings.gateway.port)
+    except EvergreenError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    _serve(settings, gateway, listener)
+    return 0
+
+
+def require_key_beyond_loopback(settings: Settings) -> None:
+    """Refuse to be reachable from other machines without an API key.
+
+    Raises:
+        SettingsError: saying which setting to change.
+    """
+    host = settings.gateway.host
+    if not settings.gateway.api_key.get_secret_value() and not _is_loopback(host):
+        raise SettingsError(
+            f"EVERGREEN_GATEWAY__HOST is {host}, which other machines can reach, and there is no API key. "
+            "Set EVERGREEN_GATEWAY__API_KEY, or listen on 127.0.0.1."
+        )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        SettingsError: if the address cannot be had.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingsError(
+            f"The gateway cannot listen on {host}:{port} ({error.strerror or error}). "
+            "Stop what uses the port, or set EVERGREEN_GATEWAY__PORT and EVERGREEN_GATEWAY__HOST."
+        ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _serve(settings: Settings, gateway: Gateway, listener: socket.socket) -> None:
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        gateway,
+        http=GuardedProtocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(settings.gateway.timeout_s) + _DRAIN_EXTRA_S,
+    )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

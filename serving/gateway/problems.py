@@ -1,0 +1,178 @@
+"""RFC 9457 problem documents, and the one map from error classes to HTTP statuses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from core import errors
+
+PROBLEM_TYPE = b"application/problem+json"
+MOST_FAULTS = 10
+_LONGEST_SHOWN = 60
+_RETRY_AFTER_S = 1
+
+
+class MalformedBody(errors.RequestError):
+    """The body is not one JSON object, or names a key twice."""
+
+
+class BadHeader(errors.RequestError):
+    """A header that is needed is missing or cannot be read."""
+
+
+class UnknownPath(errors.RequestError):
+    """Nothing is served at that path."""
+
+
+class WrongMethod(errors.RequestError):
+    """The path is served, but not with that method.
+
+    Args:
+        method: the method that was used.
+        allowed: those that may be used.
+    """
+
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        super().__init__(f"The method {shown(method)} is not allowed here.", remedy=f"Use {' or '.join(allowed)}.")
+        self.allowed = tuple(allowed)
+
+
+class TooSlow(errors.RequestError):
+    """The body did not arrive in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a request: `field` is a path such as ``instances[3].fare_amount``."""
+
+    field: str
+    detail: str
+    remedy: str
+
+
+class InvalidFields(errors.InvalidField):
+    """One or more fields are wrong.
+
+    Args:
+        faults: at least one; the first stands for all in the summary.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        first = faults[0]
+        super().__init__(first.detail, field=first.field, remedy=first.remedy)
+        self.faults = tuple(faults[:MOST_FAULTS])
+
+
+STATUS: Mapping[type[errors.EvergreenError], int] = {
+    errors.EvergreenError: 500,
+    errors.SettingsError: 500,
+    errors.UseCaseError: 500,
+    errors.DuplicateUseCase: 500,
+    errors.LeakageError: 500,
+    errors.RequestError: 400,
+    errors.InvalidField: 422,
+    errors.UnknownUseCase: 404,
+    errors.UnknownPrediction: 404,
+    errors.UnknownSource: 404,
+    errors.TooLarge: 413,
+    errors.Unauthorized: 401,
+    errors.Unavailable: 503,
+    errors.NoLiveVersion: 503,
+    errors.Overloaded: 503,
+    errors.DependencyDown: 503,
+    errors.TrainingError: 500,
+    errors.NotEnoughData: 500,
+    errors.ConversionError: 500,
+    errors.ParityError: 500,
+    errors.DeploymentError: 500,
+    errors.DigestMismatch: 500,
+    errors.LedgerError: 500,
+    errors.StaleGeneration: 500,
+    errors.StackError: 500,
+    MalformedBody: 400,
+    BadHeader: 400,
+    UnknownPath: 404,
+    WrongMethod: 405,
+    TooSlow: 408,
+    InvalidFields: 422,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A problem document, ready to be sent.
+
+    Args:
+        status: HTTP status.
+        body: the document, JSON.
+        headers: further response headers, lower-case names.
+    """
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def problem_for(error: errors.EvergreenError) -> Problem:
+    """The document that tells a client about `error`; a class the map lacks counts as its nearest base."""
+    kind = next(cls for cls in type(error).__mro__ if cls in STATUS)
+    status = STATUS[kind]
+    document: dict[str, Any] = {
+        "type": f"urn:evergreen:problem:{_words(_public(kind)).replace(' ', '-')}",
+        "title": _words(_public(kind)).capitalize(),
+        "status": status,
+    }
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, errors.RequestError):
+        document |= {"detail": error.detail, "field": error.field, "remedy": error.remedy}
+    elif isinstance(error, errors.Unavailable):
+        document |= {"detail": f"{error}", "field": None, "remedy": f"Try again in {_RETRY_AFTER_S} s."}
+        headers = ((b"retry-after", b"%d" % _RETRY_AFTER_S),)
+    else:
+        document |= _unexpected()
+    if isinstance(error, InvalidFields) and len(error.faults) > 1:
+        document["errors"] = [{"field": f.field, "detail": f.detail, "remedy": f.remedy} for f in error.faults]
+    if isinstance(error, WrongMethod):
+        headers = ((b"allow", ", ".join(error.allowed).encode()),)
+    if isinstance(error, TooSlow):
+        headers = ((b"connection", b"close"),)
+    return Problem(status, orjson.dumps(document), headers)
+
+
+def internal_problem() -> Problem:
+    """The document for a fault of the gateway itself."""
+    document = {"type": "about:blank", "title": "Internal error", "status": 500} | _unexpected()
+    return Problem(500, orjson.dumps(document))
+
+
+def shown(value: object) -> str:
+    """A value as quoted in a message: its JSON-like form, cut to a readable length."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "an array"
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    text = repr(value[: _LONGEST_SHOWN + 1]) if isinstance(value, str) else repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+
+
+def _unexpected() -> dict[str, Any]:
+    return {
+        "detail": "The gateway failed unexpectedly; its log has the cause.",
+        "field": None,
+        "remedy": "Try again; if it happens again, tell the operator.",
+    }
+
+
+def _public(kind: type[errors.EvergreenError]) -> str:
+    return "InvalidField" if kind is InvalidFields else kind.__name__
+
+
+def _words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
