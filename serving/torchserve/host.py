@@ -1,0 +1,171 @@
+"""TorchServe as a model host, through its management and inference APIs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from core.errors import DependencyDown, DeploymentError
+from core.settings import Settings
+from serving.torchserve.configuration import key_file
+from serving.torchserve.tokens import Tokens
+
+_STARTUP_S = 120  # a worker imports torch: 3 s when idle, many times that while everything else starts
+_RECOVERY_S = 10.0
+_LOOK_AGAIN_S = 0.1
+_PAGE = 100
+_WRONG_TOKEN = "InvalidKeyException"  # its status is 400, as for a malformed request
+_BUSY = (502, 503, 504, 507)
+
+
+class TorchServeHost:
+    """The model host that ``evergreen up`` runs.
+
+    Args:
+        settings: where TorchServe is, how many workers each version gets.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._management = settings.torchserve_management_url
+        self._inference = settings.torchserve_inference_url
+        self._workers = settings.torchserve.workers
+        self._response_timeout_s = settings.torchserve.response_timeout_s
+        self._tokens = Tokens(key_file(settings))
+        self._client = httpx.Client(timeout=httpx.Timeout(10.0, read=_STARTUP_S + 30.0), trust_env=False)
+
+        self._pause = threading.Event()
+
+    def close(self) -> None:
+        """Close the connections, and cut short whatever waits."""
+        self._pause.set()
+        self._client.close()
+
+    def register(self, use_case: str, version: str, archive: Path) -> None:
+        """Load an archive of TorchServe's own store and start its workers."""
+        if self._describe(use_case, version) is None:
+            self._load(use_case, version, archive)
+        # TorchServe starts a dead worker again by itself; letting go of the version would turn that into an outage
+        self._wait_until_ready(use_case, version)
+
+    def unregister(self, use_case: str, version: str) -> None:
+        """Stop a version's workers and forget it; if it is the preferred one, another takes that place first."""
+        reply = self._delete(use_case, version)
+        if reply.status_code == 403:  # TorchServe does not let go of the default version while there are others
+            others = [v["modelVersion"] for v in self._versions(use_case) if v["modelVersion"] != version]
+            if others:
+                self.prefer(use_case, max(others, key=lambda v: (len(v), v)))
+            reply = self._delete(use_case, version)
+        if reply.status_code != 404:
+            _require_success(reply, f"{use_case} {version} cannot be unregistered")
+
+    def loaded(self) -> dict[str, set[str]]:
+        """Versions with a worker that is ready."""
+        found = {
+            name: {version["modelVersion"] for version in self._versions(name) if _is_ready(version)}
+            for name in self._names()
+        }
+        return {name: versions for name, versions in found.items() if versions}
+
+    def prefer(self, use_case: str, version: str) -> None:
+        """Make it TorchServe's default version."""
+        reply = self._manage("PUT", f"/models/{use_case}/{version}/set-default")
+        _require_success(reply, f"{use_case} {version} cannot be made the default")
+
+    def predict(self, use_case: str, version: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Ask the inference API."""
+        headers = {"Authorization": f"Bearer {self._tokens.inference()}"}
+        url = f"{self._inference}/predictions/{use_case}/{version}"
+        reply = self._send("POST", url, headers=headers, json=body)
+        _require_success(reply, f"{use_case} {version} does not answer a prediction")
+        answer: dict[str, Any] = reply.json()
+        return answer
+
+    def _load(self, use_case: str, version: str, archive: Path) -> None:
+        parameters = {
+            "url": archive.name,
+            "model_name": use_case,
+            "initial_workers": self._workers,
+            "synchronous": "true",
+            "batch_size": 1,
+            "max_batch_delay": 0,
+            "response_timeout": self._response_timeout_s,
+            "startup_timeout": _STARTUP_S,
+        }
+        reply = self._manage("POST", "/models", params=parameters)
+        if reply.status_code != 409:  # else somebody was faster
+            _require_success(reply, f"{use_case} {version} cannot be loaded from {archive.name}")
+
+    def _wait_until_ready(self, use_case: str, version: str) -> None:
+        deadline = time.monotonic() + _RECOVERY_S
+        while not self._ready(use_case, version):
+            if time.monotonic() > deadline:
+                raise DependencyDown("TorchServe", f"{use_case} {version} is loaded, but none of its workers is ready")
+            self._scale(use_case, version)
+            self._pause.wait(_LOOK_AGAIN_S)
+
+    def _scale(self, use_case: str, version: str) -> None:
+        parameters = {"min_worker": self._workers, "max_worker": self._workers, "synchronous": "true"}
+        reply = self._manage("PUT", f"/models/{use_case}/{version}", params=parameters)
+        _require_success(reply, f"{use_case} {version} cannot be given workers")
+
+    def _delete(self, use_case: str, version: str) -> httpx.Response:
+        return self._manage("DELETE", f"/models/{use_case}/{version}")
+
+    def _ready(self, use_case: str, version: str) -> bool:
+        described = self._describe(use_case, version)
+        return described is not None and _is_ready(described)
+
+    def _describe(self, use_case: str, version: str) -> dict[str, Any] | None:
+        return next((v for v in self._versions(use_case) if v["modelVersion"] == version), None)
+
+    def _versions(self, use_case: str) -> list[dict[str, Any]]:
+        reply = self._manage("GET", f"/models/{use_case}/all")
+        if reply.status_code == 404:
+            return []
+        _require_success(reply, f"{use_case} cannot be described")
+        described: list[dict[str, Any]] = reply.json()
+        return described
+
+    def _names(self) -> list[str]:
+        names: list[str] = []
+        token: str | None = "0"
+        while token is not None:
+            reply = self._manage("GET", "/models", params={"limit": _PAGE, "next_page_token": token})
+            _require_success(reply, "The models cannot be listed")
+            page = reply.json()
+            names += [model["modelName"] for model in page["models"]]
+            token = page.get("nextPageToken")
+        return names
+
+    def _manage(self, method: str, path: str, params: dict[str, Any] | None = None) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self._tokens.management()}"}
+        return self._send(method, f"{self._management}{path}", headers=headers, params=params)
+
+    def _send(self, method: str, url: str, **options: Any) -> httpx.Response:
+        try:
+            reply = self._client.request(method, url, **options)
+        except httpx.HTTPError as error:
+            raise DependencyDown("TorchServe", f"{method} {url}: {type(error).__name__} {error}") from error
+        if reply.status_code in _BUSY or _WRONG_TOKEN in reply.text:  # a fresh start is about to write its tokens
+            raise DependencyDown("TorchServe", f"{method} {url}: {reply.status_code} {_message(reply)}")
+        return reply
+
+
+def _is_ready(version: dict[str, Any]) -> bool:
+    return any(worker["status"] == "READY" for worker in version["workers"])
+
+
+def _require_success(reply: httpx.Response, what: str) -> None:
+    if not reply.is_success:
+        raise DeploymentError(f"{what}: TorchServe says {reply.status_code} {_message(reply)}")
+
+
+def _message(reply: httpx.Response) -> str:
+    try:
+        return str(reply.json()["message"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return reply.text[:300]
