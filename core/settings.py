@@ -192,3 +192,8 @@ def load_settings() -> Settings:
             for fault in error.errors()
         )
         raise SettingsError(f"{faults}. See the settings table in docs/settings.md.") from error
+
+
+def inherited_environment() -> dict[str, str]:
+    """This process's environment without Evergreen's own variables: what child processes start from."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_")}

@@ -63,6 +63,7 @@ def trip_features(c: Columns) -> Columns:
         "miles_per_hour": miles / np.maximum(minutes / 60, 1 / 60),
         "is_whole_dollar_fare": (np.abs(fare - np.round(fare)) < 1e-6).astype(np.float64),
         **{name: c[name] for name in _PASSED_ON},
+        "congestion_surcharge": np.nan_to_num(c["congestion_surcharge"]),  # null means: not introduced yet
     }
 
 
@@ -220,8 +221,8 @@ taxi_tip = UseCase(
         monitor_window=timedelta(days=7),
         monitor_every=timedelta(days=7),
         min_monitor_rows=500,
-        performance_drop=0.08,
-        retrain_every=timedelta(days=120),
+        performance_drop=0.1,
+        retrain_every=timedelta(days=60),
         cooldown=timedelta(days=5),
     ),
     categorical=("weekday", "is_whole_dollar_fare", "vendor_id", "rate_code_id"),
