@@ -1,0 +1,155 @@
+"""Registered versions: what is known of one, and where they are kept."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from core.errors import DeploymentError
+from registry.digests import install
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionInfo:
+    """What is known of a version besides its files.
+
+    Args:
+        digest: SHA-256 of its manifest, which lists the SHA-256 of every file.
+        as_of: event time of its training set, aware, UTC.
+        reason: why it was trained.
+        fingerprint: of its training set.
+        log_loss: on its holdout, in nats.
+        git_commit: of the use case's repository, or ``unknown``.
+        params: how it was trained, as text.
+        metrics: how it did.
+        description: its model card, in Markdown.
+    """
+
+    digest: str
+    as_of: datetime
+    reason: str
+    fingerprint: str
+    log_loss: float
+    git_commit: str = "unknown"
+    params: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    description: str = ""
+
+    def with_description(self, description: str) -> VersionInfo:
+        """The same with a model card."""
+        return replace(self, description=description)
+
+
+class ModelRegistry(Protocol):
+    """Keeps versions and their aliases.
+
+    Obligations: a registered version never changes; versions of a use case are "1", "2", … in the order
+    of registration; ``register`` and ``set_alias`` may be repeated with the same effect as once; reads see
+    every write that has returned. Any call raises DependencyDown when the registry does not answer.
+    """
+
+    def register(self, use_case: str, folder: Path, info: VersionInfo) -> str:
+        """Keep a version's folder; returns its number, the old one if this digest is registered already."""
+        ...
+
+    def fetch(self, use_case: str, version: str, into: Path) -> Path:
+        """Put a version's verified files into a folder of its own, at once or not at all, and return the folder.
+
+        Raises:
+            DeploymentError: if there is no such version.
+            DigestMismatch: if a file is not the one that was registered; `into` is then left as it was.
+        """
+        ...
+
+    def alias(self, use_case: str, name: str) -> str | None:
+        """The version an alias points to; None without such an alias, version or use case."""
+        ...
+
+    def set_alias(self, use_case: str, name: str, version: str) -> None:
+        """Point an alias to a version.
+
+        Raises:
+            DeploymentError: if there is no such version.
+        """
+        ...
+
+    def info(self, use_case: str, version: str) -> VersionInfo:
+        """What a version was registered with.
+
+        Raises:
+            DeploymentError: if there is no such version.
+        """
+        ...
+
+    def aliases(self) -> dict[str, dict[str, str]]:
+        """Per registered use case: alias -> version."""
+        ...
+
+
+def unknown_version(use_case: str, version: str) -> DeploymentError:
+    """The error for a version nobody registered."""
+    return DeploymentError(
+        f"{use_case} has no version {version!r}. Use one that the registry lists, or train one: "
+        f"evergreen retrain {use_case}"
+    )
+
+
+class MemoryRegistry:
+    """Versions on disk, everything else in memory: for tests.
+
+    Args:
+        root: folder for the versions' files.
+
+    Example:
+        >>> MemoryRegistry(Path("unused")).alias("taxi_tip", "champion") is None
+        True
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._infos: dict[str, list[VersionInfo]] = {}
+        self._aliases: dict[str, dict[str, str]] = {}
+
+    def register(self, use_case: str, folder: Path, info: VersionInfo) -> str:
+        """See ModelRegistry."""
+        infos = self._infos.setdefault(use_case, [])
+        for number, known in enumerate(infos, start=1):
+            if known.digest == info.digest:
+                return str(number)
+        version = str(len(infos) + 1)
+        shutil.copytree(folder, self.folder(use_case, version))
+        infos.append(info)
+        return version
+
+    def fetch(self, use_case: str, version: str, into: Path) -> Path:
+        """See ModelRegistry."""
+        digest, kept = self.info(use_case, version).digest, self.folder(use_case, version)
+        return install(into, digest, lambda fresh: shutil.copytree(kept, fresh, dirs_exist_ok=True))
+
+    def alias(self, use_case: str, name: str) -> str | None:
+        """See ModelRegistry."""
+        return self._aliases.get(use_case, {}).get(name)
+
+    def set_alias(self, use_case: str, name: str, version: str) -> None:
+        """See ModelRegistry."""
+        self.info(use_case, version)
+        self._aliases.setdefault(use_case, {})[name] = version
+
+    def info(self, use_case: str, version: str) -> VersionInfo:
+        """See ModelRegistry."""
+        infos = self._infos.get(use_case, [])
+        if version not in {str(number) for number in range(1, len(infos) + 1)}:
+            raise unknown_version(use_case, version)
+        return infos[int(version) - 1]
+
+    def aliases(self) -> dict[str, dict[str, str]]:
+        """See ModelRegistry."""
+        return {use_case: dict(self._aliases.get(use_case, {})) for use_case in self._infos}
+
+    def folder(self, use_case: str, version: str) -> Path:
+        """Where a version's files are kept; tests may tamper with them."""
+        return self._root / use_case / version
