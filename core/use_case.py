@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -97,6 +97,7 @@ class Policy:
         min_rows: fewest labelled rows (training and holdout together) to train on.
         monitor_window: predictions this far back are watched.
         monitor_every: event time between two looks, in replays (live, prefect.yaml's schedule counts).
+        materialize_every: event time between two refreshes of the batch views, in replays.
         min_monitor_rows: fewest rows in the window for a verdict.
         drift_threshold: distance (Evidently's, per column) above which a column counts as drifted.
         drift_share: share of columns that must drift to call for a retrain.
@@ -111,6 +112,7 @@ class Policy:
     min_rows: int = 4000
     monitor_window: timedelta = timedelta(days=7)
     monitor_every: timedelta = timedelta(days=7)
+    materialize_every: timedelta = timedelta(days=28)
     min_monitor_rows: int = 500
     drift_threshold: float = 0.2
     drift_share: float = 0.3
@@ -173,6 +175,25 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReplaySpan:
+    """The part of the history that ``evergreen demo`` replays.
+
+    Args:
+        start: first moment of which events are sent.
+        first_training: when the first version is trained, on the questions since `start`.
+        end: where the replay ends.
+        tick: how much event time is sent at once; no longer than the features' lateness.
+        compare_from: from when on Evergreen and the frozen first version are compared; None: from the first version.
+    """
+
+    start: datetime
+    first_training: datetime
+    end: datetime
+    tick: timedelta = timedelta(hours=3)
+    compare_from: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class UseCase:
     """One prediction problem.
 
@@ -188,6 +209,7 @@ class UseCase:
         history: reads a past from the data folder.
         checks: rules for rows.
         policy: when to retrain and what to promote.
+        replay: what ``evergreen demo`` replays; None if the use case is not for demonstration.
         categorical: feature columns that are codes, not quantities (drift is measured accordingly).
     """
 
@@ -202,6 +224,7 @@ class UseCase:
     history: Callable[[Path], History]
     checks: tuple[DataCheck, ...] = ()
     policy: Policy = Policy()
+    replay: ReplaySpan | None = None
     categorical: tuple[str, ...] = ()
 
     @property

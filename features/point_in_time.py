@@ -55,8 +55,7 @@ def point_in_time_matrix(log: OfflineLog, use_case: UseCase, rows: pd.DataFrame)
 
 def to_us_array(moments: pd.Series) -> Ints:
     """UTC timestamps as int64 microseconds since 1970."""
-    us: Ints = moments.astype("datetime64[us, UTC]").astype("int64").to_numpy()
-    return us
+    return np.asarray(moments.astype("datetime64[us, UTC]").astype("int64"), dtype=np.int64)
 
 
 def _events(log: OfflineLog, source: str, at: pd.Series, reach: timedelta) -> pd.DataFrame:

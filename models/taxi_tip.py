@@ -5,14 +5,14 @@ the payment is taken to be three minutes after drop-off. Times are New York loca
 hours of the day mean what they say.
 """
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from core.use_case import Classifier, DataCheck, EventSource, Field, History, Label, Policy, UseCase
+from core.use_case import Classifier, DataCheck, EventSource, Field, History, Label, Policy, ReplaySpan, UseCase
 from features.definitions import Aggregate, BatchView, Columns, FeatureSet, RequestView, WindowView
 
 PAYMENT_DELAY = timedelta(minutes=3)
@@ -224,6 +224,12 @@ taxi_tip = UseCase(
         performance_drop=0.1,
         retrain_every=timedelta(days=60),
         cooldown=timedelta(days=5),
+    ),
+    replay=ReplaySpan(
+        start=datetime(2018, 1, 1, tzinfo=UTC),
+        first_training=datetime(2018, 3, 1, tzinfo=UTC),
+        end=datetime(2019, 7, 1, tzinfo=UTC),
+        compare_from=datetime(2019, 2, 2, tzinfo=UTC),  # the congestion surcharge begins
     ),
     categorical=("weekday", "is_whole_dollar_fare", "vendor_id", "rate_code_id"),
 )  # fmt: skip
