@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -52,6 +52,10 @@ class MonitorFacts:
     performance: Performance | None
     reference_log_loss: float | None
     drift: DriftFacts | None
+
+    def seen(self, *, rows: int, performance: Performance | None, drift: DriftFacts | None) -> MonitorFacts:
+        """The same with what was measured."""
+        return replace(self, rows=rows, performance=performance, drift=drift)
 
 
 def decide_retrain(facts: MonitorFacts, policy: Policy) -> Decision:

@@ -1,0 +1,90 @@
+"""The flow that watches what the live versions answered and calls for retrains."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import flow, get_run_logger
+from prefect.events import emit_event
+
+from core.decision import Decision
+from core.errors import EvergreenError
+from core.use_case import UseCase
+from flows.context import FlowContext, open_context
+from flows.versions import live_version
+from monitoring.look import Served, look, window_start
+from monitoring.triggers import decide_retrain
+
+ACTOR = "flow monitor"
+RETRAIN_REQUESTED = "evergreen.retrain.requested"
+# Older triggers cannot matter: at one look an hour this is half a year.
+_TRIGGERS = 5000
+
+
+@flow(name="monitor")
+def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
+    """Look at a use case (or at ``all``), record the decision, and ask for a retrain if that is the decision.
+
+    Args:
+        use_case: its name, or ``all``.
+        as_of: ISO 8601 moment of the look; now by default.
+
+    Returns:
+        The decision by use case.
+    """
+    context, decisions, problems = open_context(), {}, []
+    for declared in context.select(use_case):
+        name = declared.use_case.name
+        try:
+            decisions[name] = watch(context, declared.use_case, context.moment(name, as_of))
+            get_run_logger().info("%s: %s: %s", name, decisions[name].action, decisions[name].reason)
+        except EvergreenError as problem:  # one use case that cannot be watched must not blind the others
+            problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ExceptionGroup("some use cases could not be watched", problems)
+    return decisions
+
+
+def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision:
+    """One look at one use case: measure, decide, record, request."""
+    name, since = use_case.name, window_start(use_case, moment)
+    served = Served(
+        context.log.predictions(name, since=since, until=moment), context.log.labels(name, since=since, known_by=moment)
+    )
+    facts = look(
+        use_case,
+        live_version(context, name),
+        served,
+        as_of=moment,
+        last_retrain_at=last_retrain_at(context, name),
+        page=context.settings.home / "reports" / name / f"{moment:%Y-%m-%dT%H%M%S}.html",
+    )
+    decision = decide_retrain(facts, use_case.policy)
+    decision_id = context.ledger.record(
+        name, "trigger", decision, actor=ACTOR, as_of=moment, version=facts.version
+    )  # fmt: skip
+    if decision.action == "retrain":
+        request_retrain(name, moment, decision, decision_id)
+    return decision
+
+
+def last_retrain_at(context: FlowContext, name: str) -> datetime | None:
+    """What moment the newest retrain was called for, by whom ever."""
+    triggers = context.ledger.entries(name, kind="trigger", limit=_TRIGGERS)
+    return next((entry.as_of for entry in triggers if entry.action == "retrain"), None)
+
+
+def request_retrain(name: str, moment: datetime, decision: Decision, decision_id: int) -> None:
+    """Emit the event that starts the `retrain` deployment; its payload becomes the flow's parameters."""
+    emit_event(
+        RETRAIN_REQUESTED,
+        resource={"prefect.resource.id": f"evergreen.use-case.{name}", "prefect.resource.name": name},
+        payload={
+            "use_case": name,
+            "as_of": moment.isoformat(),
+            "reason": f"{decision.evidence['trigger']}: {decision.reason}",
+            "decision_id": str(decision_id),
+        },
+    )

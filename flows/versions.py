@@ -1,0 +1,25 @@
+"""Registered versions, fetched into the home folder once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from flows.context import FlowContext
+from monitoring.look import LiveVersion
+
+
+def fetch_version(context: FlowContext, use_case: str, version: str) -> Path:
+    """A version's verified folder; kept under ``versions/`` in the home folder."""
+    return context.registry.fetch(use_case, version, context.settings.home / "versions" / use_case / version)
+
+
+def live_version(context: FlowContext, use_case: str) -> LiveVersion | None:
+    """The version that answers clients now, with its reference; None if there is none."""
+    deployed = context.ledger.live(use_case)
+    if deployed is None:
+        return None
+    info = context.registry.info(use_case, deployed.version)
+    reference = pd.read_parquet(fetch_version(context, use_case, deployed.version) / "reference.parquet")
+    return LiveVersion(deployed.version, info.as_of, info.log_loss, reference)
