@@ -1,0 +1,182 @@
+"""Carrying out the steps of a plan, one at a time."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.clock import Clock
+from core.decision import Decision
+from core.errors import DependencyDown, DeploymentError, Unavailable
+from core.ledger import Ledger
+from registry.versions import ModelRegistry
+from serving.model_host import ModelHost
+from serving.reconcile import Announce, AwaitPickUp, Deploy, Load, Publish, Smoke, Step, Unload
+from serving.routes import Route, RouteTable
+from serving.smoke import smoke_fault, smoke_request
+from serving.torchserve.packer import archive_name, pack, read_smoke
+
+logger = logging.getLogger(__name__)
+ACTOR = "deployer"
+KIND = "deployment"
+_PICK_UP_WITHIN_S = 10.0
+_LOOK_AGAIN_S = 0.02
+
+
+class SmokeFailed(DeploymentError):
+    """A loaded version does not answer its recorded requests as it should."""
+
+    def __init__(self, use_case: str, version: str, problem: str) -> None:
+        super().__init__(f"{use_case} {version} fails its smoke test: {problem}. Retrain, or move the alias back.")
+
+
+@dataclass(frozen=True)
+class Stations:
+    """Everything a deployment passes through.
+
+    Args:
+        registry: where versions are kept.
+        host: where they run.
+        routes: where it says who answers.
+        ledger: where it says who answered, when and why.
+        store: folder of archives that the host loads from.
+        clock: tells now.
+    """
+
+    registry: ModelRegistry
+    host: ModelHost
+    routes: RouteTable
+    ledger: Ledger
+    store: Path
+    clock: Clock
+
+
+class Deployment:
+    """Carries out steps. Every step may be repeated.
+
+    Args:
+        stations: what the steps act on.
+        stop: set when the process is to end; whatever waits then gives up.
+    """
+
+    def __init__(self, stations: Stations, stop: threading.Event) -> None:
+        self._at = stations
+        self._stop = stop
+        self._seconds: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
+        self._published: dict[tuple[str, int], float] = {}
+
+    def take(self, use_case: str, step: Step) -> None:
+        """Carry out one step and log it.
+
+        Raises:
+            DeploymentError: if the version is at fault.
+            Unavailable: if something needed is away.
+            StaleGeneration: if somebody else deployed meanwhile.
+        """
+        started = time.perf_counter()
+        self._dispatch(use_case, step)
+        logger.info("%s: %s took %.2f s", use_case, step, time.perf_counter() - started)
+
+    def _dispatch(self, use_case: str, step: Step) -> None:
+        match step:
+            case Load(version, fresh):
+                self._load(use_case, version, fresh)
+            case Smoke(version):
+                self._smoke(use_case, version)
+            case Deploy():
+                self._deploy(use_case, step)
+            case Publish(version, generation):
+                self._publish(use_case, Route(version, generation))
+            case AwaitPickUp(version, generation):
+                self._await_pick_up(use_case, version, generation)
+            case Announce(version, generation):
+                self._announce(use_case, version, generation)
+            case Unload(version):
+                self._at.host.unregister(use_case, version)
+                (self._at.store / archive_name(use_case, version)).unlink(missing_ok=True)
+
+    def _load(self, use_case: str, version: str, fresh: bool) -> None:
+        archive = self._at.store / archive_name(use_case, version)
+        if not fresh and archive.exists():  # serves on while the registry is away
+            try:
+                self._register(use_case, version, archive)
+                return
+            except DeploymentError as error:
+                logger.warning("The archive at hand does not load, so it is fetched anew: %s", error)
+        self._fetch_and_pack(use_case, version)
+        self._register(use_case, version, archive)
+
+    def _register(self, use_case: str, version: str, archive: Path) -> None:
+        with self._timed(use_case, version, "register"):
+            self._at.host.register(use_case, version, archive)
+
+    def _fetch_and_pack(self, use_case: str, version: str) -> None:
+        self._at.store.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._at.store) as workplace:
+            with self._timed(use_case, version, "fetch"):
+                folder = self._at.registry.fetch(use_case, version, Path(workplace) / version)
+            with self._timed(use_case, version, "pack"):
+                pack(folder, self._at.store, use_case=use_case, version=version)
+
+    def _smoke(self, use_case: str, version: str) -> None:
+        recorded = read_smoke(self._at.store / archive_name(use_case, version))
+        with self._timed(use_case, version, "smoke"):
+            try:
+                answer = self._at.host.predict(use_case, version, smoke_request(recorded))
+            except DeploymentError as error:
+                if version not in self._at.host.loaded().get(use_case, set()):  # the host was restarted just now
+                    raise DependencyDown("The model host", f"it lost {use_case} {version}") from error
+                raise SmokeFailed(use_case, version, str(error)) from error
+        fault = smoke_fault(answer, version=version, n=len(recorded["instances"]))
+        if fault is not None:
+            raise SmokeFailed(use_case, version, fault)
+
+    def _deploy(self, use_case: str, step: Deploy) -> None:
+        info = self._at.registry.info(use_case, step.version)
+        self._at.ledger.deploy(
+            use_case,
+            expected_generation=step.expected_generation,
+            version=step.version,
+            previous=step.previous,
+            actor=ACTOR,
+            reason=f"champion moved from {step.previous or 'nothing'} to {step.version}: {info.reason}",
+            as_of=info.as_of,
+        )
+
+    def _publish(self, use_case: str, route: Route) -> None:
+        self._at.host.prefer(use_case, route.version)
+        self._published[use_case, route.generation] = time.perf_counter()
+        self._at.routes.publish(use_case, route)
+
+    def _await_pick_up(self, use_case: str, version: str, generation: int) -> None:
+        deadline = time.monotonic() + _PICK_UP_WITHIN_S
+        while not self._at.routes.picked_up(use_case, generation):
+            if time.monotonic() > deadline:
+                raise DependencyDown("A gateway", f"it has not picked up generation {generation} of {use_case}")
+            if self._stop.wait(_LOOK_AGAIN_S):
+                raise Unavailable("The deployer is stopping.")
+        published = self._published.pop((use_case, generation), None)
+        if published is not None:
+            self._seconds[use_case, version]["route"] = time.perf_counter() - published
+
+    def _announce(self, use_case: str, version: str, generation: int) -> None:
+        live = self._at.ledger.live(use_case)
+        if live is None or live.generation != generation:  # somebody deployed again; theirs to announce
+            return
+        seconds = {name: round(value, 4) for name, value in self._seconds.pop((use_case, version), {}).items()}
+        evidence = {"generation": generation, "previous": live.previous, "seconds": seconds}
+        decision = Decision("deploy", f"{version} answers since {live.deployed_at:%Y-%m-%d %H:%M:%S} UTC", evidence)
+        self._at.ledger.record(use_case, KIND, decision, actor=ACTOR, as_of=live.as_of, version=version)
+
+    @contextmanager
+    def _timed(self, use_case: str, version: str, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._seconds[use_case, version][name] = time.perf_counter() - started
