@@ -1,0 +1,238 @@
+"""``evergreen demo``: the whole loop on real history, from an empty folder to a report."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import redis
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from core.clock import from_us
+from core.discovery import UseCaseFile, discover, select
+from core.errors import StackError
+from core.ledger import Ledger
+from core.settings import Settings
+from features.audit import AuditReport, audit_features
+from features.offline import OfflineLog
+from features.point_in_time import to_us_array
+from features.streams import Keys
+from features.worker import settle
+from stack.comparison import Comparison, compare_with_frozen
+from stack.local import LocalStack
+from stack.replay import PrefectOrchestrator, Progress, Replay, ReplayPlan, ReplayResult
+from stack.report import decisions_shown, draw, summary, write_page, write_summary
+
+_AUDITED = 1000
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What the demo has to show."""
+
+    result: ReplayResult
+    comparison: Comparison
+    audit: AuditReport
+    values: dict[str, Any]
+
+
+def run(settings: Settings, use_case: str, keep: bool) -> int:
+    """Run the demo.
+
+    Args:
+        settings: as of the command line; the demo's stack lives in ``<home>/demo/<use case>``.
+        use_case: which one.
+        keep: leave the stack running.
+
+    Returns:
+        0 if no request failed and every audited feature agreed, 1 otherwise.
+    """
+    console = Console()
+    loaded = select(discover(settings.models_dir), use_case)
+    if loaded.use_case.replay is None:
+        raise StackError(f"{use_case} declares no replay=ReplaySpan(…), so there is nothing to show.")
+    folder = settings.home / "demo"
+    demo_settings = _demo_settings(settings, folder / use_case)
+    with console.status("reading the history"):
+        history = loaded.use_case.history(settings.data_dir)
+    _say_what_was_dropped(console, history.dropped, len(history.requests))
+    with _stack(console, demo_settings, keep):
+        plan = ReplayPlan(use_case=loaded.use_case, history=history, span=loaded.use_case.replay)
+        result = _replay(console, demo_settings, plan)
+        outcome = _judge(demo_settings, loaded, result)
+        _publish(demo_settings, loaded, outcome, folder)
+        _print(console, demo_settings, loaded, outcome, folder)
+        _print_addresses(console, demo_settings, loaded, history.requests, keep)
+    ok = not result.record.failed and outcome.audit.is_clean
+    return 0 if ok else 1
+
+
+def _demo_settings(settings: Settings, home: Path) -> Settings:
+    """The demo's own settings: its own folder, event time, and other ports where the usual ones are taken."""
+    old = settings.model_copy(update={"home": home})
+    if LocalStack(old).is_up():
+        LocalStack(old).down()
+    shutil.rmtree(home, ignore_errors=True)
+    moved: dict[str, Any] = {"home": home, "clock": "event"}
+    for group in ("redis", "mlflow", "prefect", "torchserve", "gateway"):
+        values = getattr(settings, group)
+        ports = {name: _port(getattr(values, name)) for name in type(values).model_fields if name.endswith("port")}
+        moved[group] = values.model_copy(update=ports)
+    return settings.model_copy(update=moved)
+
+
+def _port(wanted: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+            return wanted
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+
+@contextmanager
+def _stack(console: Console, settings: Settings, keep: bool) -> Iterator[None]:
+    stack = LocalStack(settings)
+    with console.status("starting the stack") as status:
+        ready: list[str] = []
+
+        def report(name: str, state: str) -> None:
+            if state == "ready":
+                ready.append(name)
+                status.update(f"starting the stack: {', '.join(ready)} ready")
+
+        started = stack.up(report)
+    console.print(f"The stack is up after {started.seconds:.0f} s: {', '.join(p.name for p in stack.processes)}.")
+    try:
+        yield
+    except BaseException:
+        stack.down()
+        raise
+    if not keep:
+        with console.status("stopping the stack"):
+            stack.down()
+
+
+def _replay(console: Console, settings: Settings, plan: ReplayPlan) -> ReplayResult:
+    columns = (
+        TextColumn("{task.fields[date]}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(),
+        TextColumn("version {task.fields[version]}  log-loss {task.fields[loss]}  {task.fields[doing]}"),
+    )  # fmt: skip
+    span = plan.span
+    total = (span.end - span.start).total_seconds()
+    with Bar(*columns, console=console, refresh_per_second=4) as bar:
+        task = bar.add_task("replay", total=total, date=f"{span.start:%Y-%m-%d}", version="-", loss="-", doing="")
+        last = [""]
+
+        def show(progress: Progress) -> None:
+            loss = "-" if math.isnan(progress.log_loss) else f"{progress.log_loss:.3f}"
+            bar.update(
+                task, completed=(progress.now - span.start).total_seconds(), date=f"{progress.now:%Y-%m-%d}",
+                version=progress.version, loss=loss, doing=progress.doing,
+            )  # fmt: skip
+            if progress.doing != last[0] and progress.doing.startswith(("retraining", "deploying", "training")):
+                bar.console.print(f"{progress.now:%Y-%m-%d %H:%M}  {progress.doing}, log-loss {loss}")
+            last[0] = progress.doing
+
+        return Replay(settings, plan, PrefectOrchestrator(settings), show).run()
+
+
+def _judge(settings: Settings, loaded: UseCaseFile, result: ReplayResult) -> _Outcome:
+    from registry.mlflow_registry import MlflowRegistry
+    from registry.version_folder import load_version
+
+    use_case = loaded.use_case
+    settle(redis.Redis.from_url(settings.redis_url), Keys(settings.redis.namespace))
+    log = OfflineLog(settings.offline_dir)
+    first = next(r.version for r in result.retrains if r.version is not None)
+    folder = MlflowRegistry(settings.mlflow_url).fetch(use_case.name, first, settings.home / "frozen")
+    since = use_case.replay.compare_from if use_case.replay else None
+    comparison = compare_with_frozen(log, use_case, load_version(folder).scorer.score, since)
+    audit = audit_features(log, use_case, rows=_AUDITED)
+    values = summary(use_case, result, comparison) | {
+        "audited_predictions": audit.rows,
+        "feature_mismatches": sum(audit.mismatches.values()),
+    }
+    return _Outcome(result, comparison, audit, values)
+
+
+def _publish(settings: Settings, loaded: UseCaseFile, outcome: _Outcome, folder: Path) -> None:
+    plot, page = folder / "comparison.png", folder / "report.html"
+    write_summary(folder / "summary.json", outcome.values)
+    draw(outcome.comparison, outcome.result.retrains, loaded.use_case, plot)
+    entries = Ledger(settings.ledger_url).entries(loaded.use_case.name)
+    write_page(page, outcome.values, outcome.comparison, entries, plot)
+
+
+def _print(console: Console, settings: Settings, loaded: UseCaseFile, outcome: _Outcome, folder: Path) -> None:
+    decisions = Table(title="Decisions", title_justify="left")
+    for column in ("event time", "kind", "action", "version", "reason"):
+        decisions.add_column(column, overflow="fold")
+    for entry in decisions_shown(Ledger(settings.ledger_url).entries(loaded.use_case.name)):
+        if entry.kind != "data_check":
+            decisions.add_row(
+                f"{entry.as_of:%Y-%m-%d %H:%M}", entry.kind, entry.action, entry.version or "", entry.reason
+            )
+    console.print(decisions)
+    months = Table(title="Log-loss per month", title_justify="left")
+    for column in ("month", "predictions", "frozen first model", "Evergreen", "versions"):
+        months.add_column(column, justify="left" if column in ("month", "versions") else "right")
+    for row in outcome.comparison.months.to_dict("records"):
+        numbers = [f"{row['predictions']:,}", f"{row['frozen']:.4f}", f"{row['evergreen']:.4f}"]
+        months.add_row(row["month"], *numbers, row["versions"])
+    console.print(months)
+    record, comparison = outcome.result.record, outcome.comparison
+    console.print(
+        f"{record.predictions:,} predictions, {len(record.failed)} failed requests, {record.degraded:,} degraded. "
+        f"Since {comparison.since:%Y-%m-%d}: frozen {comparison.frozen:.4f}, Evergreen {comparison.evergreen:.4f} "
+        f"({comparison.gain:.1%} less). {outcome.audit.rows} served feature vectors recomputed offline: "
+        f"{sum(outcome.audit.mismatches.values())} values differ."
+    )
+    for failure in record.failed[:5]:
+        console.print(f"failed: {failure}", style="red")
+    console.print(
+        f"Report: {folder / 'report.html'}   picture: {folder / 'comparison.png'}   {folder / 'summary.json'}"
+    )
+
+
+def _print_addresses(console: Console, settings: Settings, loaded: UseCaseFile, requests: Any, keep: bool) -> None:
+    use_case = loaded.use_case
+    drift = settings.home / "reports" / use_case.name / "latest.html"
+    console.print(f"MLflow    {settings.mlflow_url}")
+    console.print(f"Prefect   {settings.prefect_api_url.removesuffix('/api')}")
+    console.print(f"Gateway   {settings.gateway_url}/docs")
+    console.print(f"Evidently {drift}")
+    instance = {f.name: f.example for f in use_case.request_fields if f.example is not None}
+    span_end = use_case.replay.end if use_case.replay else from_us(int(to_us_array(requests["at"])[-1]))
+    console.print("A live prediction:")
+    console.print(
+        f"curl -s {settings.gateway_url}/v1/models/{use_case.name}/predict -H 'Content-Type: application/json' "
+        f"-H 'X-Evergreen-Now: {span_end:%Y-%m-%dT%H:%M:%SZ}' -d '{_json({'instances': [instance]})}'",
+        soft_wrap=True,
+    )
+    if keep:
+        console.print(f"The stack goes on; stop it with: EVERGREEN_HOME={settings.home} .venv/bin/evergreen down")
+    else:
+        console.print("The stack stops now; run make demo KEEP=1 to keep it.")
+
+
+def _say_what_was_dropped(console: Console, dropped: Any, left: int) -> None:
+    reasons = ", ".join(f"{rows:,} {name}" for name, rows in dropped.items() if rows)
+    console.print(f"History: {left:,} questions; left out by the data checks: {reasons or 'nothing'}.")
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
