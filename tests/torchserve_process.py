@@ -49,7 +49,7 @@ INSTANCE = {"shop": "a", "amount": 1.5, "items": 2}
 
 def free_ports(n: int) -> list[int]:
     """Different ports of the loopback interface that nobody listens on."""
-    from conftest import free_port
+    from tests.conftest import free_port
 
     found: set[int] = set()
     while len(found) < n:

@@ -104,6 +104,10 @@ class Ledger:
                 "Check EVERGREEN_LEDGER__URL, and that its folder can be written."
             ) from error
 
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
     def record(
         self, use_case: str, kind: str, decision: Decision, *, actor: str, as_of: datetime, version: str | None = None
     ) -> int:

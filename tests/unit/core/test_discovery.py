@@ -1,0 +1,112 @@
+"""A faulty file in models/ is refused with a sentence that names the file and the fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.discovery import discover, load_use_case, select
+from core.errors import DuplicateUseCase, LeakageError, UnknownUseCase, UseCaseError
+
+GOOD = '''
+from datetime import timedelta
+import numpy as np
+from core.use_case import EventSource, Field, History, Label, UseCase
+from features.definitions import Aggregate, BatchView, FeatureSet, RequestView, WindowView
+
+shop = Field(name="shop", dtype="str")
+amount = Field(name="amount", dtype="float")
+sample = UseCase(
+    name="sample",
+    description="Will it sell?",
+    entities=(shop,),
+    request=(amount,),
+    sources=(EventSource(name="sales", fields=(shop, amount)),),
+    features=FeatureSet((
+        RequestView(name="size", inputs=("amount",), outputs=("doubled",),
+                    compute=lambda c: {"doubled": c["amount"] * 2}),
+        WindowView(name="recent", entity="shop", source="sales", tile=timedelta(hours=1),
+                   windows=(timedelta(hours=2),), aggregates=(Aggregate(name="sales", kind="count"),)),
+    )),
+    label=Label(name="sold", horizon=timedelta(hours=1), known_only_after=("receipt",)),
+    estimator=lambda columns: None,
+    history=lambda folder: None,
+)
+'''
+
+FAULTS = [
+    ("label=Label(name=\"sold\", horizon=timedelta(hours=1), known_only_after=(\"receipt\",)),", "label=None,",
+     UseCaseError, "declares no label"),
+    ('known_only_after=("receipt",)', 'known_only_after=("amount",)', LeakageError,
+     "request field 'amount' is known only with the label"),
+    ('outputs=("doubled",)', 'outputs=("sold",)', LeakageError, "feature 'sold' is the label"),
+    ('inputs=("amount",)', 'inputs=("receipt",)', LeakageError, "reads 'receipt', which is known only with the label"),
+    ('c["amount"] * 2', 'np.roll(c["amount"], -1)', LeakageError, "feature 'doubled' of view 'size' depends on other"),
+    ('c["amount"] * 2', 'c["amount"] - c["amount"].mean()', LeakageError, "can read the future"),
+    ("windows=(timedelta(hours=2),)", "windows=(timedelta(hours=-2),)", LeakageError, "'recent' has the window -1 day"),
+    ("windows=(timedelta(hours=2),)", "windows=(timedelta(minutes=90),)", UseCaseError, "no multiple of its tile"),
+    ('entity="shop"', 'entity="store"', UseCaseError, "keyed by 'store', which is no entity"),
+    ('source="sales"', 'source="orders"', UseCaseError, "reads the source 'orders', which is not declared"),
+    ('kind="count"', 'kind="sum", field="shop"', UseCaseError, "needs a numeric field"),
+    ('name="sample"', 'name="Sample Case"', UseCaseError, "is not a usable name"),
+    ('dtype="float")', 'dtype="float"), 1/0', UseCaseError, "ZeroDivisionError"),
+    ("sample = UseCase(", "other = dict(", UseCaseError, "declares 0 use cases"),
+    ('c["amount"] * 2', 'c["price"] * 2', UseCaseError, "view 'size' fails on sample rows (KeyError"),
+    ('{"doubled": ', '{"tripled": ', UseCaseError, "does not return its output 'doubled'"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], Path]:
+    def write_file(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write_file
+
+
+def test_a_good_file_is_found(write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    write("sample.py", GOOD)
+    write("_private.py", "1/0")
+    found = discover(tmp_path)
+    assert list(found) == ["sample"]
+    assert found["sample"].use_case.features.columns == ("doubled", "recent_sales_2h")
+    assert select(found, "sample") is found["sample"]
+    with pytest.raises(UnknownUseCase, match="Use one of: sample"):
+        select(found, "samples")
+
+
+@pytest.mark.parametrize(("part", "instead", "error", "sentence"), FAULTS)
+def test_a_fault_is_named(
+    write: Callable[[str, str], Path], part: str, instead: str, error: type[UseCaseError], sentence: str
+) -> None:
+    assert part in GOOD
+    path = write("sample.py", GOOD.replace(part, instead))
+    with pytest.raises(error) as caught:
+        load_use_case(path)
+    assert sentence in str(caught.value)
+    assert "sample.py" in str(caught.value)
+
+
+def test_two_files_with_one_name_are_both_named(write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    write("a.py", GOOD)
+    write("b.py", GOOD)
+    with pytest.raises(DuplicateUseCase) as caught:
+        discover(tmp_path)
+    assert "a.py" in str(caught.value)
+    assert "b.py" in str(caught.value)
+
+
+def test_a_shared_source_must_have_the_same_fields(write: Callable[[str, str], Path], tmp_path: Path) -> None:
+    write("a.py", GOOD)
+    write("b.py", GOOD.replace('name="sample"', 'name="other"').replace("fields=(shop, amount)", "fields=(shop,)"))
+    with pytest.raises(UseCaseError, match="event source 'sales' with other fields"):
+        discover(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UseCaseError, match="EVERGREEN_MODELS_DIR"):
+        discover(tmp_path / "nowhere")

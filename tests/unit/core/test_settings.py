@@ -1,0 +1,36 @@
+"""Settings come from the environment, are frozen, and say what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import SettingsError
+from core.settings import Settings, load_settings
+
+
+def test_nested_groups_are_set_by_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_GATEWAY__PORT", "9999")
+    monkeypatch.setenv("EVERGREEN_REDIS__URL", "redis://elsewhere:6379/1")
+    settings = load_settings()
+    assert settings.gateway_url == "http://127.0.0.1:9999"
+    assert settings.redis_url == "redis://elsewhere:6379/1"
+
+
+def test_a_malformed_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_GATEWAY__PORT", "ninety")
+    with pytest.raises(SettingsError, match="EVERGREEN_GATEWAY__PORT"):
+        load_settings()
+
+
+def test_the_signing_secret_is_made_once(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    secret = settings.signing_secret()
+    assert len(secret) == 32
+    assert settings.signing_secret() == secret
+    assert (tmp_path / "secrets" / "prediction-ids").stat().st_mode & 0o077 == 0
+
+
+def test_a_home_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="EVERGREEN_HOME"):
+        Settings(home=tmp_path / "file").signing_secret()
