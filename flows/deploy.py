@@ -27,7 +27,7 @@ from core.errors import DependencyDown, SettingsError
 from core.logs import configure_logging
 from core.settings import Settings, load_settings
 
-PREFECT_FILE = Path("prefect.yaml")
+PREFECT_FILE = Path(__file__).resolve().parent.parent / "prefect.yaml"
 _PATIENCE_S = 120.0
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ async def deploy_all(settings: Settings, prefect_file: Path = PREFECT_FILE) -> l
         DependencyDown: if Prefect does not answer in time.
     """
     if not prefect_file.is_file():
-        raise SettingsError(f"{prefect_file.absolute()} is not there. Start from the project's root folder.")
+        raise SettingsError(f"{prefect_file.absolute()} is not there. It belongs beside the folder of the flows.")
     declared = yaml.safe_load(prefect_file.read_text())["deployments"]
     names = []
     with temporary_settings({PREFECT_API_URL: settings.prefect_api_url}):

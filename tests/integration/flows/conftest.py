@@ -1,0 +1,98 @@
+"""A real Prefect server, and a project with one small use case."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+USE_CASE = ROOT / "tests" / "integration" / "flows" / "door_opens.py"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this test, stopped at the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env={**os.environ, **environment}, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+
+@pytest.fixture(scope="session")
+def prefect_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder, port = tmp_path_factory.mktemp("prefect"), free_port()
+    environment = {
+        "PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1",
+        "PREFECT_UI_ENABLED": "false",
+    }  # fmt: skip
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    log = folder / "server.log"
+    with running(command, environment, log) as process:
+        deadline = time.monotonic() + 60
+        while not _answers(f"http://127.0.0.1:{port}/api/health"):
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield port
+
+
+@pytest.fixture
+def project(prefect_port: int, redis_server: str, namespace: str, tmp_path: Path) -> dict[str, str]:
+    """The settings of a project with one use case, as variables; its ledger, log and MLflow are in a fresh folder."""
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "door_opens.py").write_bytes(USE_CASE.read_bytes())
+    return {
+        "EVERGREEN_HOME": str(tmp_path / "home"), "EVERGREEN_MODELS_DIR": str(models), "EVERGREEN_CLOCK": "event",
+        "EVERGREEN_REDIS__URL": redis_server, "EVERGREEN_REDIS__NAMESPACE": namespace,
+        "EVERGREEN_MLFLOW__URL": f"sqlite:///{tmp_path / 'mlflow.db'}",
+        "EVERGREEN_PREFECT__PORT": str(prefect_port), "EVERGREEN_PREFECT__POOL": namespace,
+        "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def worker(project: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The worker of the project; deploys before it works."""
+    log = tmp_path / "worker.log"
+    with running([sys.executable, "-m", "flows.worker"], project, log) as process:
+        deadline = time.monotonic() + 60
+        while b"deployed" not in log.read_bytes():
+            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        yield process
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,162 @@
+"""The flows on a real Prefect server, executed by the real worker: drift seen, retrained, promoted."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import redis
+
+from core.ledger import Entry, Ledger
+from core.settings import Settings
+from features.offline import OfflineLog
+from features.streams import Keys
+from flows.client import FlowResult, run_deployment, wait_for_triggered
+from registry.mlflow_registry import MlflowRegistry
+
+# MLflow's own store, opened in this process, uses a loader that the newest SQLAlchemy calls deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
+
+NAME = "door_opens"
+START = datetime(2019, 1, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+class Project:
+    """What the test shares with the flows."""
+
+    def __init__(self, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        self.settings = Settings()
+        self.log = OfflineLog(self.settings.offline_dir)
+        self.ledger = Ledger(self.settings.ledger_url)
+        self.ledger.migrate()
+        self.registry = MlflowRegistry(self.settings.mlflow_url)
+        self._written = 0
+
+    def run(self, name: str, moment: datetime) -> FlowResult:
+        return run_deployment(
+            name, {"use_case": NAME, "as_of": moment.isoformat()}, timeout_s=90, api_url=self.settings.prefect_api_url
+        )
+
+    def entries(self, kind: str) -> list[Entry]:
+        return self.ledger.entries(NAME, kind=kind)
+
+    def log_days(self, first: datetime, days: int, *, version: str, slope: float, shift: float = 0.0) -> None:
+        """Write a hundred questions a day with their labels, and the visits that profiles are made of."""
+        rng, n = np.random.default_rng(days), days * 100
+        at = pd.Series(pd.date_range(first, periods=n, freq=DAY / 100)).astype("datetime64[us, UTC]")
+        push, pull = rng.normal(size=n) + shift, rng.normal(size=n)
+        ids = [f"{self._written}-{i}" for i in range(n)]
+        predictions = pd.DataFrame(
+            {"prediction_id": ids, "at": at, "known_at": at, "version": version, "watermark": np.int64(-1),
+             "score": (1 / (1 + np.exp(-2 * push))).astype("float32"), "degraded": False, "door": 1, "push": push,
+             "pull": pull, "f__push": push.astype("float32"), "f__pull": pull.astype("float32"),
+             "f__profile_weight": np.float32(0)}
+        )  # fmt: skip
+        opened = (rng.uniform(size=n) < 1 / (1 + np.exp(-slope * push))).astype("int8")
+        labels = pd.DataFrame(
+            {"prediction_id": ids, "label": opened, "at": at, "known_at": at + timedelta(minutes=30), "position": 0}
+        )
+        events = pd.DataFrame(
+            {"id": ids, "at": at, "known_at": at, "position": np.arange(n), "row": 0, "door": 1, "weight": 70.0}
+        )
+        self._written += n
+        for stream, table, rows in (
+            ("predictions", f"predictions/{NAME}", predictions),
+            ("labels", f"labels/{NAME}", labels),
+            ("log", "events/visits", events),
+        ):
+            self.log.write(stream, self._written, {table: rows})
+
+
+@pytest.fixture
+def door(project: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(project, monkeypatch)
+
+
+def test_a_drop_in_performance_becomes_a_promoted_version(
+    door: Project, worker: subprocess.Popen[bytes], redis_client: redis.Redis
+) -> None:
+    door.log_days(START, 20, version="", slope=2.0)
+    learned = START + 20 * DAY
+
+    first = door.run("retrain/retrain", learned)
+
+    assert first.completed, first.message
+    assert door.registry.aliases() == {NAME: {"champion": "1", "challenger": "1"}}
+    assert [entry.action for entry in door.entries("gate")] == ["promote"]
+    assert door.entries("data_check")[0].evidence["dropped"] == {"push is not absurd": 0}
+    assert door.entries("trigger")[0].actor == "by hand"
+
+    again = door.run("retrain/retrain", learned)
+
+    assert again.completed, again.message
+    assert "exactly this data" in door.entries("trigger")[0].reason
+    assert len(door.entries("gate")) == len(door.entries("promotion")) == 1
+
+    door.ledger.deploy(NAME, expected_generation=0, version="1", previous=None, actor="t", reason="t", as_of=learned)
+    door.log_days(learned, 3, version="1", slope=2.0)
+    quiet = door.run("monitor/monitor", learned + 3 * DAY)
+
+    assert quiet.completed, quiet.message
+    assert (door.entries("trigger")[0].action, door.entries("trigger")[0].version) == ("wait", "1")
+
+    door.log_days(learned + 3 * DAY, 10, version="1", slope=-1.0, shift=2.0)
+    alarmed = door.run("monitor/monitor", learned + 13 * DAY)
+    decision = door.entries("trigger")[0]
+
+    assert alarmed.completed, alarmed.message
+    assert (decision.action, decision.evidence["trigger"]) == ("retrain", "performance")
+    assert next(iter(decision.evidence["drift"]["drifted"])) == "push"
+    assert (Path(door.settings.home) / "reports" / NAME / "latest.html").stat().st_size > 100_000
+
+    triggered = wait_for_triggered(decision.id, timeout_s=90, api_url=door.settings.prefect_api_url)
+
+    assert triggered.completed, triggered.message
+    assert triggered.parameters == {
+        "use_case": NAME, "as_of": (learned + 13 * DAY).isoformat(), "decision_id": str(decision.id),
+        "reason": f"performance: {decision.reason}",
+    }  # fmt: skip
+    assert door.registry.alias(NAME, "champion") == "2"
+    assert door.entries("gate")[0].evidence["decision_id"] == str(decision.id)
+
+    cooling = door.run("monitor/monitor", learned + 14 * DAY)
+
+    assert cooling.completed, cooling.message
+    assert (door.entries("trigger")[0].action, "cooldown" in door.entries("trigger")[0].reason) == ("wait", True)
+
+    published = door.run("materialize/materialize", learned)
+
+    assert published.completed, published.message
+    assert door.entries("materialize")[0].evidence["rows"] == 1
+    assert redis_client.xlen(Keys(door.settings.redis.namespace).log) == 1
+
+
+def test_a_retrain_that_cannot_succeed_says_why(door: Project, worker: subprocess.Popen[bytes]) -> None:
+    door.log_days(START, 2, version="", slope=2.0)
+
+    result = door.run("retrain/retrain", START + 2 * DAY)
+
+    assert result.state == "Failed"
+    newest = door.entries("trigger")[0]
+    assert newest.action == "failed"
+    assert "198 labelled rows, at least 800 are needed" in newest.reason
+    assert door.ledger.acquire(f"retrain/{NAME}", "test", 5) is not None
+
+
+def test_only_one_retrain_runs_at_a_time(door: Project, worker: subprocess.Popen[bytes]) -> None:
+    door.log_days(START, 20, version="", slope=2.0)
+    token = door.ledger.acquire(f"retrain/{NAME}", "another", 60)
+    assert token is not None
+
+    result = door.run("retrain/retrain", START + 20 * DAY)
+
+    assert result.completed, result.message
+    assert [(e.action, e.reason) for e in door.entries("trigger")] == [("skipped", "a retrain is running")]
+    assert door.registry.aliases() == {}
