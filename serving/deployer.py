@@ -157,21 +157,22 @@ class Deployer:
         until_s = math.inf if hopeless else self._monotonic() + _TRY_AGAIN_S
         self._refused.setdefault(use_case, {})[version] = until_s
         reason = str(error)
-        if self._was_said(use_case, version, reason):
+        kind = type(error).__name__
+        if self._was_said(use_case, version, kind):
             return
         logger.error("%s %s is refused, serving goes on as it is: %s", use_case, version, reason)
-        evidence = {"error": type(error).__name__, "again_in_s": None if hopeless else _TRY_AGAIN_S}
+        evidence = {"error": kind, "again_in_s": None if hopeless else _TRY_AGAIN_S}
         self._at.ledger.record(
             use_case, KIND, Decision("refuse", reason, evidence),
             actor=ACTOR, as_of=self._as_of(use_case, version), version=version,
         )  # fmt: skip
 
-    def _was_said(self, use_case: str, version: str, reason: str) -> bool:
+    def _was_said(self, use_case: str, version: str, kind: str) -> bool:
         """Whether the same refusal is in the ledger, and no deployment since."""
         for entry in self._at.ledger.entries(use_case, kind=KIND, limit=_ENTRIES):
             if entry.action == "deploy":
                 return False
-            if (entry.version, entry.reason) == (version, reason):
+            if (entry.version, entry.evidence.get("error")) == (version, kind):
                 return True
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import threading
 import time
@@ -120,10 +121,14 @@ class Deployment:
     def _fetch_and_pack(self, use_case: str, version: str) -> None:
         self._at.store.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=self._at.store) as workplace:
-            with self._timed(use_case, version, "fetch"):
-                folder = self._at.registry.fetch(use_case, version, Path(workplace) / version)
-            with self._timed(use_case, version, "pack"):
-                pack(folder, self._at.store, use_case=use_case, version=version)
+            try:
+                with self._timed(use_case, version, "fetch"):
+                    folder = self._at.registry.fetch(use_case, version, Path(workplace) / version)
+                with self._timed(use_case, version, "pack"):
+                    pack(folder, self._at.store, use_case=use_case, version=version)
+            except DeploymentError as error:  # the workplace is gone when this is read
+                error.args = (f"{use_case} {version}: {re.sub(re.escape(workplace) + r'/[^/ ]*/?', '', str(error))}",)
+                raise
 
     def _smoke(self, use_case: str, version: str) -> None:
         recorded = read_smoke(self._at.store / archive_name(use_case, version))

@@ -56,5 +56,5 @@ class Tokens:
             return self._keys[kind]
         except FileNotFoundError as error:
             raise DependencyDown("TorchServe", f"it has not written {self._path} yet") from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DependencyDown("TorchServe", f"its key file {self._path} cannot be read ({error})") from error
