@@ -94,7 +94,12 @@ def test_of_many_deployments_at_once_one_wins_each_generation(ledger: Ledger) ->
         try:
             outcomes.append(
                 ledger.deploy(
-                    "taxi_tip", expected_generation=0, version=str(version), previous=None, actor="t", reason="r",
+                    "taxi_tip",
+                    expected_generation=0,
+                    version=str(version),
+                    previous=None,
+                    actor="t",
+                    reason="r",
                     as_of=NOW,
                 )  # fmt: skip
             )

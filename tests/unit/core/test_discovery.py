@@ -10,7 +10,7 @@ import pytest
 from core.discovery import discover, load_use_case, select
 from core.errors import DuplicateUseCase, LeakageError, UnknownUseCase, UseCaseError
 
-GOOD = '''
+GOOD = """
 from datetime import timedelta
 import numpy as np
 from core.use_case import EventSource, Field, History, Label, UseCase
@@ -34,7 +34,7 @@ sample = UseCase(
     estimator=lambda columns: None,
     history=lambda folder: None,
 )
-'''
+"""
 
 FAULTS = [
     ("label=Label(name=\"sold\", horizon=timedelta(hours=1), known_only_after=(\"receipt\",)),", "label=None,",
