@@ -13,6 +13,7 @@ import pandas as pd
 import redis
 
 from core.discovery import discover
+from core.errors import DependencyDown
 from core.logs import configure_logging
 from core.settings import Settings, load_settings
 from core.use_case import UseCase
@@ -119,15 +120,14 @@ def settle(client: redis.Redis, keys: Keys, *, timeout_s: float = 60.0) -> int:
         The log position that was reached.
 
     Raises:
-        TimeoutError: if the stream worker does not get there in time.
+        DependencyDown: if the stream worker does not get there in time.
     """
     position = position_of(cast(bytes, client.xadd(keys.log, {"kind": "flush"})))
     deadline = time.monotonic() + timeout_s
     while int(cast(Any, client.hget(keys.flushed, "log")) or 0) < position:
         if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"the stream worker did not reach position {position} within {timeout_s:.0f} s. "
-                "Is it running? See: evergreen status"
+            raise DependencyDown(
+                "the stream worker", f"position {position} not reached within {timeout_s:.0f} s. See: evergreen status"
             )
         time.sleep(0.005)
     return position

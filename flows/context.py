@@ -13,6 +13,7 @@ from core.ledger import Ledger
 from core.settings import Settings, load_settings
 from features.offline import OfflineLog
 from features.streams import Keys
+from features.worker import settle
 
 if TYPE_CHECKING:
     import redis
@@ -48,6 +49,14 @@ class FlowContext:
     def log(self) -> OfflineLog:
         """The offline log."""
         return OfflineLog(self.settings.offline_dir)
+
+    def settle(self) -> None:
+        """Wait until all that was acknowledged so far is in the offline log, so that the run sees it.
+
+        Raises:
+            DependencyDown: if the stream worker does not get there.
+        """
+        settle(self.redis, self.keys)
 
     @cached_property
     def registry(self) -> ModelRegistry:

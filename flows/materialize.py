@@ -27,6 +27,7 @@ def materialize(use_case: str, as_of: str | None = None) -> dict[str, int]:
         Position in the log of each publication, by ``<use case>/<view>``.
     """
     context, positions = open_context(), {}
+    context.settle()
     for declared in context.select(use_case):
         name = declared.use_case.name
         for view in feature_set(declared.use_case).batch_views:

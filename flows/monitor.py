@@ -33,6 +33,7 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
         The decision by use case.
     """
     context, decisions, problems = open_context(), {}, []
+    context.settle()
     for declared in context.select(use_case):
         name = declared.use_case.name
         try:

@@ -29,6 +29,7 @@ def retrain(use_case: str, as_of: str | None = None, reason: str = BY_HAND, deci
         One sentence: what came of it.
     """
     context = open_context()
+    context.settle()
     declared = select(context.use_cases, use_case)
     moment = context.moment(use_case, as_of)
     with hold(context.ledger, f"retrain/{use_case}") as lease:

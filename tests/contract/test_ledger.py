@@ -101,7 +101,7 @@ def test_of_many_deployments_at_once_one_wins_each_generation(ledger: Ledger) ->
                     actor="t",
                     reason="r",
                     as_of=NOW,
-                )  # fmt: skip
+                )
             )
         except StaleGeneration:
             outcomes.append(None)
