@@ -20,6 +20,7 @@ from registry.tree_thresholds import hist_gradient_boostings, with_float32_thres
 
 PARITY_TOLERANCE = 1e-5
 _SINGLE_ROWS = 32
+_LONGEST_CAUSE = 200
 
 
 def to_onnx(estimator: Classifier, columns: Sequence[str], use_case: str) -> bytes:
@@ -48,8 +49,8 @@ def to_onnx(estimator: Classifier, columns: Sequence[str], use_case: str) -> byt
     except ConversionError:
         raise
     except Exception as error:  # converters raise whatever comes: any of it means "cannot be converted"
-        cause = str(error).strip().splitlines()
-        raise ConversionError(use_case, name, f"{type(error).__name__}: {cause[0] if cause else ''}") from error
+        cause = (str(error).strip().splitlines() or [""])[0]
+        raise ConversionError(use_case, name, f"{type(error).__name__}: {cause[:_LONGEST_CAUSE]}") from error
     return _sealed(graph, columns, use_case)
 
 
@@ -118,11 +119,19 @@ def _from_sklearn(estimator: Any, columns: int, use_case: str) -> Any:
         options={id(exact): {"zipmap": False}},
     )
     probabilities = model.graph.output[1].name
-    model.graph.initializer.append(helper.make_tensor("evergreen_class", TensorProto.INT64, [], [1]))
+    model.graph.initializer.extend(
+        [
+            helper.make_tensor("evergreen_class", TensorProto.INT64, [], [1]),
+            helper.make_tensor("evergreen_zero", TensorProto.FLOAT, [], [0.0]),
+            helper.make_tensor("evergreen_one", TensorProto.FLOAT, [], [1.0]),
+        ]
+    )
+    # float32 sums of a forest's votes may end a little above 1
     model.graph.node.extend(
         [
             helper.make_node("Gather", [probabilities, "evergreen_class"], ["evergreen_yes"], axis=1),
-            helper.make_node("Cast", ["evergreen_yes"], ["scores"], to=TensorProto.FLOAT),
+            helper.make_node("Cast", ["evergreen_yes"], ["evergreen_float"], to=TensorProto.FLOAT),
+            helper.make_node("Clip", ["evergreen_float", "evergreen_zero", "evergreen_one"], ["scores"]),
         ]
     )
     del model.graph.output[:]

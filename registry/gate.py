@@ -97,11 +97,11 @@ def judge(challenger: HoldoutScores, champion: HoldoutScores | None, policy: Pol
     numbers = f"log-loss {mean:.4f} against the champion's {champion_mean:.4f} on the same {len(losses)} newest rows"
     interval = f"{_CONFIDENCE:.0%} interval of the difference {low:+.4f} to {high:+.4f}"
     if gain > 0 and relative >= policy.min_gain:
-        return Decision("promote", f"{numbers}: {relative:.1%} better ({interval}).", evidence)
+        return Decision("promote", f"{numbers}: {relative:.2%} better ({interval}).", evidence)
     if high < 0:
-        return Decision("reject", f"{numbers}: {-relative:.1%} worse ({interval}).", evidence)
+        return Decision("reject", f"{numbers}: {-relative:.2%} worse ({interval}).", evidence)
     wanted = f"at least {policy.min_gain:.1%} is wanted" if policy.min_gain > 0 else "it must be better"
-    return Decision("keep", f"{numbers}: {relative:+.1%}, {wanted} ({interval}).", evidence)
+    return Decision("keep", f"{numbers}: {relative:+.2%}, {wanted} ({interval}).", evidence)
 
 
 def paired_interval(differences: npt.NDArray[np.float64]) -> tuple[float, float]:

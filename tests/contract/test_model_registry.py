@@ -1,0 +1,161 @@
+"""What every model registry must do, run over the one in memory and over a real MLflow server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from core.errors import DependencyDown, DeploymentError, DigestMismatch
+from registry.digests import MANIFEST, verify_folder
+from registry.mlflow_registry import MlflowRegistry
+from registry.versions import MemoryRegistry, ModelRegistry, VersionInfo
+from tests.conftest import free_port
+from tests.mlflow_process import mlflow_url
+
+FILES = {"model.onnx": b"graph", "feature_spec.json": b'{"columns": ["a", "b"]}', "use_case.py": b"# none\n"}
+
+
+@pytest.fixture(scope="module")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path_factory.mktemp("mlflow")
+    with mlflow_url(folder) as url:
+        yield url, folder
+
+
+@pytest.fixture(params=["memory", "mlflow"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def registry(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> ModelRegistry:
+    if kind == "memory":
+        return MemoryRegistry(tmp_path / "registry")
+    url, _ = request.getfixturevalue("mlflow_server")
+    return MlflowRegistry(url)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"case_{uuid.uuid4().hex[:12]}"
+
+
+def make_version(folder: Path, graph: bytes = b"graph") -> VersionInfo:
+    (folder / "plots").mkdir(parents=True)
+    (folder / "plots" / "scores.png").write_bytes(b"picture")
+    files = {**FILES, "model.onnx": graph}
+    for file, content in files.items():
+        (folder / file).write_bytes(content)
+    (folder / MANIFEST).write_text(json.dumps({f: hashlib.sha256(c).hexdigest() for f, c in files.items()}))
+    return VersionInfo(
+        digest=hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest(),
+        as_of=datetime(2019, 2, 8, 12, 30, 0, 5, tzinfo=UTC),
+        reason="log-loss rose by 41 %",
+        fingerprint="ab" * 32,
+        log_loss=0.1 + 0.2,
+        git_commit="0" * 40,
+        params={"estimator": "Forest", "trees": "7"},
+        metrics={"auc": 0.75, "log_loss": 0.1 + 0.2},
+        description="# card\n\nwith **words**",
+    )
+
+
+def test_versions_are_numbered_in_order_of_registration(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    numbers = []
+    for i in range(3):
+        info = make_version(tmp_path / str(i), graph=b"graph %d" % i)
+        numbers.append(registry.register(name, tmp_path / str(i), info))
+    assert numbers == ["1", "2", "3"]
+
+
+def test_registering_the_same_digest_again_returns_its_number(
+    registry: ModelRegistry, name: str, tmp_path: Path
+) -> None:
+    first, second = make_version(tmp_path / "a"), make_version(tmp_path / "b", graph=b"other")
+    registry.register(name, tmp_path / "a", first)
+    registry.register(name, tmp_path / "b", second)
+    assert registry.register(name, tmp_path / "a", replace(first, reason="once more")) == "1"
+    assert registry.info(name, "1").reason == first.reason
+
+
+def test_what_was_registered_is_told(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    info = make_version(tmp_path / "v")
+    assert registry.info(name, registry.register(name, tmp_path / "v", info)) == info
+
+
+def test_fetching_gives_the_registered_files_and_only_those(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    info = make_version(tmp_path / "v")
+    version = registry.register(name, tmp_path / "v", info)
+    fetched = registry.fetch(name, version, tmp_path / "into" / "deep")
+    assert fetched == tmp_path / "into" / "deep"
+    assert {path.name for path in fetched.iterdir()} == {*FILES, MANIFEST}
+    assert verify_folder(fetched) == info.digest
+    assert [path.name for path in fetched.parent.iterdir()] == ["deep"]
+
+
+def test_fetching_again_repairs_a_damaged_copy(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    version = registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
+    fetched = registry.fetch(name, version, tmp_path / "into")
+    (fetched / "model.onnx").write_bytes(b"damaged")
+    assert (registry.fetch(name, version, tmp_path / "into") / "model.onnx").read_bytes() == b"graph"
+    assert registry.fetch(name, version, tmp_path / "into") == fetched
+
+
+@pytest.mark.parametrize("file", ["model.onnx", MANIFEST])
+def test_a_changed_artifact_is_refused(
+    registry: ModelRegistry, kind: str, name: str, file: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    version = registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
+    if isinstance(registry, MemoryRegistry):
+        stored = registry.folder(name, version) / file
+    else:
+        artifacts = request.getfixturevalue("mlflow_server")[1] / "artifacts"
+        stored = max(artifacts.rglob(f"version/{file}"), key=lambda path: path.stat().st_mtime_ns)
+    stored.write_bytes(stored.read_bytes() + b" ")
+    with pytest.raises(DigestMismatch, match=file.replace(".", r"\.")):
+        registry.fetch(name, version, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_an_alias_moves_and_says_so(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    for i in range(2):
+        registry.register(name, tmp_path / str(i), make_version(tmp_path / str(i), graph=b"graph %d" % i))
+    assert registry.alias(name, "champion") is None
+    assert registry.aliases()[name] == {}
+    registry.set_alias(name, "champion", "1")
+    registry.set_alias(name, "challenger", "2")
+    registry.set_alias(name, "champion", "2")
+    registry.set_alias(name, "champion", "2")
+    assert registry.alias(name, "champion") == "2"
+    assert registry.aliases()[name] == {"champion": "2", "challenger": "2"}
+    registry.set_alias(name, "champion", "1")
+    assert registry.aliases()[name] == {"champion": "1", "challenger": "2"}
+
+
+def test_what_is_not_there_is_named(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    assert registry.alias(name, "champion") is None
+    assert name not in registry.aliases()
+    with pytest.raises(DeploymentError, match=f"{name} has no version '1'"):
+        registry.set_alias(name, "champion", "1")
+    registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
+    for version in ("2", "0", "latest", ""):
+        with pytest.raises(DeploymentError, match="has no version"):
+            registry.info(name, version)
+        with pytest.raises(DeploymentError, match="has no version"):
+            registry.fetch(name, version, tmp_path / "into")
+        with pytest.raises(DeploymentError, match="has no version"):
+            registry.set_alias(name, "champion", version)
+    assert registry.alias(name, "champion") is None
+
+
+def test_a_server_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(DependencyDown, match=f"MLflow at {url} does not answer"):
+        MlflowRegistry(url).aliases()
