@@ -13,7 +13,6 @@ import onnxruntime
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from ts.utils.util import PredictionException
 
 from core.clock import SystemClock, to_us
 from core.discovery import load_use_case
@@ -57,13 +56,13 @@ class Handler:
         try:
             replies = [self._answer(row.get("body", row.get("data"))) for row in data]
         except RequestError as error:
-            raise PredictionException(str(error), 400) from error
+            raise _refusal(str(error), 400) from error
         except Unavailable as error:
             logger.warning("Not answered: %s", error)
-            raise PredictionException(str(error), 503) from error
+            raise _refusal(str(error), 503) from error
         except Exception as error:  # an entry point: the worker outlives whatever a use case's code raises
             logger.exception("Version %s failed", self._version)
-            raise PredictionException(f"The model fails ({type(error).__name__}: {error}).", 500) from error
+            raise _refusal(f"The model fails ({type(error).__name__}: {error}).", 500) from error
         for i in range(len(data)):
             context.set_response_content_type(i, "application/json")
         return replies
@@ -143,6 +142,13 @@ class Handler:
             self._client.xadd(self._stream, fields)
         except redis.RedisError as error:
             raise DependencyDown("Redis", f"the prediction could not be logged ({error})") from error
+
+
+def _refusal(message: str, status: int) -> Exception:
+    from ts.utils.util import PredictionException  # in the worker it is loaded already, elsewhere it is not needed
+
+    error: Exception = PredictionException(message, status)
+    return error
 
 
 def _session(model: Path) -> Any:

@@ -67,7 +67,7 @@ class Bench:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
-    bench.ledger._engine.dispose()
+    bench.ledger.close()
 
 
 def test_the_champion_is_put_into_service_and_recorded(bench: Bench) -> None:
