@@ -132,11 +132,11 @@ def _lifespan(routes: RouteTable, caller: ModelCaller, store: Store, poll_s: flo
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(DependencyDown):  # /readyz tells; the watcher keeps trying
             await routes.refresh()
-        watcher = asyncio.create_task(routes.watch(poll_s))
+        stop = asyncio.Event()
+        watcher = asyncio.create_task(routes.watch(poll_s, stop))
         yield
-        watcher.cancel()
-        with suppress(asyncio.CancelledError):
-            await watcher
+        stop.set()
+        await watcher
         await routes.leave()
         await caller.close()
         await store.close()

@@ -41,8 +41,10 @@ class HostCaller:
         url = f"{self._url}/predictions/{use_case}/{version}"
         payload = orjson.dumps(body)
         status, answer = await self._post(url, payload)
-        if status in (400, 401, 403) and b"oken" in answer:
+        if _wrong_key(status, answer):
             status, answer = await self._post(url, payload)
+            if _wrong_key(status, answer):
+                raise CallFailed("it does not accept the key in its key file", 401)
         if status != 200:
             raise CallFailed(f"it answered {status} for {use_case}/{version}: {answer[:200]!r}", status)
         return _checked(answer, len(body["instances"]), f"{use_case}/{version}")
@@ -58,6 +60,10 @@ class HostCaller:
                 return response.status, await response.read()
         except (aiohttp.ClientError, OSError, TimeoutError, DependencyDown) as error:
             raise CallFailed(f"{error}" or type(error).__name__) from error
+
+
+def _wrong_key(status: int, answer: bytes) -> bool:
+    return status in (401, 403) or (status == 400 and b"Token Auth" in answer)
 
 
 def _checked(answer: bytes, n: int, who: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
 import sys
 
@@ -92,6 +93,8 @@ def _serve(settings: Settings, gateway: Gateway, listener: socket.socket) -> Non
         proxy_headers=False,
         timeout_graceful_shutdown=int(settings.gateway.timeout_s) + _DRAIN_EXTRA_S,
     )
+    for orderly in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has drained
+        signal.signal(orderly, lambda *_: sys.exit(0))
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -39,7 +39,7 @@ class CallFailed(DependencyDown):
     @property
     def input_related(self) -> bool:
         """Whether the input may be the cause, so that other instances may fare better without it."""
-        return self.status is not None and self.status != 404 and not self.passing
+        return self.status in (400, 500)
 
 
 class ModelCaller(Protocol):

@@ -70,6 +70,7 @@ def describe(
     schemas["Labels"] = _labels(max_events)
     now = [_now_parameter()] if needs_now else []
     paths = document.setdefault("paths", {})
+    _correct_refusals(paths)
     for name, use_case in use_cases.items():
         at = {**_AT, "description": "The moment the prediction is for; now if left out."}
         schemas[f"{name}.Instances"] = _batch("instances", use_case.request_fields, {"at": at}, (), max_instances)
@@ -92,6 +93,15 @@ def describe(
         components["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
         document["security"] = [{"key": []}]
     return document
+
+
+def _correct_refusals(paths: Mapping[str, Any]) -> None:
+    """Pages answer refusals with problem documents, not with FastAPI's own."""
+    refusal = {"application/problem+json": {"schema": _reference("Problem")}}
+    for operations in paths.values():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"]["default"] = {"description": "A problem.", "content": refusal}
 
 
 def field_schema(field: Field) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def _batch(
     needed = [*required, *(field.name for field in fields if not field.nullable)]
     example: dict[str, Any] = {field.name: example_of(field) for field in fields}
     if "id" in further:
-        example = {"id": "event-1", "at": "2019-02-02T12:30:00Z", **example}
+        example = {"id": "event-1", "at": "2019-02-02T12:00:00Z", **example}
     return {
         "type": "object",
         "required": [key],

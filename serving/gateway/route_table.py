@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import orjson
@@ -108,20 +108,27 @@ class RouteTable:
             self.was_read = True
             await self._store.write_field(self._gateways_key, self._gateway_id, self._report())
 
-    async def watch(self, every_s: float) -> None:
-        """Refresh for ever; an outage is logged once when it begins and once when it ends."""
+    async def watch(self, every_s: float, stop: asyncio.Event) -> None:
+        """Refresh until `stop` is set; an outage is logged once when it begins and once when it ends.
+
+        It is stopped by an event, as the Redis client may swallow a cancellation.
+        """
         away = False
-        while True:
+        while not stop.is_set():
             try:
                 await self.refresh()
                 if away:
                     logger.info("the route table can be read again")
                 away = False
-            except DependencyDown as error:
+            except Exception as error:  # the top of a task: one that ends would leave the routes standing still
                 if not away:
-                    logger.warning("the route table cannot be read, the last one stays in force: %s", error)
+                    unforeseen = None if isinstance(error, DependencyDown) else error
+                    message = "the route table cannot be read, the last one stays in force: %s"
+                    logger.warning(message, error, exc_info=unforeseen)
                 away = True
-            await asyncio.sleep(every_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every_s):
+                    await stop.wait()
 
     async def leave(self) -> None:
         """Take this gateway off the list the deployer waits for."""

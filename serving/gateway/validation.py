@@ -151,7 +151,7 @@ def moment_us(value: Any) -> int:
     Raises:
         Rejected: if it is none, or before 1970.
     """
-    if type(value) is not str:
+    if type(value) is not str or not value.isprintable():  # the parser passes over a NUL at the end
         raise Rejected(f"Must be an ISO 8601 moment, got {shown(value)}.", _MOMENT_REMEDY)
     try:
         us = to_us(parse_moment(value))

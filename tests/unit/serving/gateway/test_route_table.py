@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import logging
+
+import orjson
+import pytest
+
+from core.errors import DependencyDown, NoLiveVersion
+from serving.gateway.intake import Intake
+from serving.gateway.route_table import InFlight, Route, RouteTable
+from serving.gateway.store import MemoryStore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def store() -> MemoryStore:
+    store = MemoryStore()
+    store.hashes["routes"] = {"tip": b'{"version": "7", "generation": 12, "at": "2019-02-02T00:00:00Z"}'}
+    return store
+
+
+@pytest.fixture
+def in_flight() -> InFlight:
+    return InFlight()
+
+
+@pytest.fixture
+def table(store: MemoryStore, in_flight: InFlight) -> RouteTable:
+    return RouteTable(store, routes_key="routes", gateways_key="gateways", gateway_id="g1", in_flight=in_flight)
+
+
+async def test_routes_are_read_and_reported(store: MemoryStore, table: RouteTable, in_flight: InFlight) -> None:
+    with in_flight.counted("tip", "6", 3):
+        await table.refresh()
+    assert table.live("tip") == Route("7", 12, "2019-02-02T00:00:00Z")
+    report = orjson.loads(store.hashes["gateways"]["g1"])
+    assert report["routes"] == {"tip": 12}
+    assert report["inflight"] == {"tip/6": 3}
+    assert report["at_ms"] > 1_700_000_000_000
+    await table.leave()
+    assert store.hashes["gateways"] == {}
+
+
+async def test_the_last_routes_stay_in_force_while_the_store_is_away(store: MemoryStore, table: RouteTable) -> None:
+    assert not table.was_read
+    await table.refresh()
+    store.down = True
+    with pytest.raises(DependencyDown):
+        await table.refresh()
+    assert table.live("tip").version == "7"
+    await table.leave()  # says so in the log, raises nothing
+
+
+async def test_a_use_case_without_a_route_has_no_live_version(table: RouteTable) -> None:
+    with pytest.raises(NoLiveVersion):
+        table.live("tip")
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"{}", b'{"version": "7", "generation": "x"}', b"null"])
+async def test_a_route_that_cannot_be_understood_is_ignored_and_logged_once(
+    store: MemoryStore, table: RouteTable, raw: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.hashes["routes"]["other"] = raw
+    with caplog.at_level(logging.ERROR):
+        await table.refresh()
+        await table.refresh()
+    assert table.find("other") is None
+    assert table.live("tip").version == "7"
+    assert len(caplog.records) == 1
+
+
+async def test_the_length_of_a_stream_is_looked_at_every_tenth_of_a_second(store: MemoryStore) -> None:
+    from core.errors import Overloaded
+    from features.streams import Keys
+
+    now = 0.0
+    intake = Intake(store, Keys("ns"), max_entries=2, seconds=lambda: now)
+    positions = [await intake.events({"n": n}) for n in range(4)]
+    assert positions == sorted(positions), "four fit: the length was looked at when there were none"
+    now = 0.2
+    with pytest.raises(Overloaded):
+        await intake.events({"n": 5})
+    store.streams["ns:log"].clear()
+    with pytest.raises(Overloaded):
+        await intake.events({"n": 6})
+    now = 0.4
+    await intake.events({"n": 7})
+    await intake.labels({"n": 8})
+    assert {stream: len(entries) for stream, entries in store.streams.items()} == {"ns:log": 1, "ns:labels": 1}
