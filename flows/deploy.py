@@ -18,7 +18,6 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.runner.storage import LocalStorage
 from prefect.schedules import Schedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.workers.process import ProcessWorker
@@ -51,21 +50,20 @@ async def deploy_all(settings: Settings, prefect_file: Path = PREFECT_FILE) -> l
             await _wait_until_healthy(client, settings.prefect_api_url)
             await _create_pool(client, settings.prefect.pool)
         for entry in declared:
-            deployment = _deployment(entry, settings, prefect_file.absolute().parent)
+            deployment = _deployment(entry, settings)
             await deployment.aapply()
             names.append(deployment.full_name)
     _log.info("deployed %s", ", ".join(names))
     return names
 
 
-def _deployment(entry: dict[str, Any], settings: Settings, root: Path) -> RunnerDeployment:
+def _deployment(entry: dict[str, Any], settings: Settings) -> RunnerDeployment:
     schedules = [
         Schedule(**declared | {"active": settings.clock == "system" and declared.get("active", True)})
         for declared in entry.get("schedules") or []
     ]
-    file, _, flow = entry["entrypoint"].partition(":")
-    deployment = RunnerDeployment.from_entrypoint(
-        f"{root / file}:{flow}",
+    return RunnerDeployment.from_entrypoint(
+        entry["entrypoint"],
         entry["name"],
         description=entry.get("description"),
         parameters=entry.get("parameters") or {},
@@ -74,9 +72,6 @@ def _deployment(entry: dict[str, Any], settings: Settings, root: Path) -> Runner
         triggers=[DeploymentEventTrigger(**trigger) for trigger in entry.get("triggers") or []],
         work_pool_name=settings.prefect.pool,
     )
-    deployment.entrypoint = entry["entrypoint"]
-    deployment.storage = LocalStorage(str(root))
-    return deployment
 
 
 async def _wait_until_healthy(client: PrefectClient, url: str) -> None:

@@ -12,7 +12,6 @@ MODULES = (
     "prefect.engine",
     "prefect.flow_engine",
     "prefect.task_engine",
-    "prefect.deployments.steps.pull",
     "prefect.events.clients",
     "pandas",
     "pyarrow.parquet",
@@ -27,7 +26,8 @@ MODULES = (
     "flows.monitor",
     "flows.retrain",
     "flows.versions",
-    "flows.worker",
+    "flows.deploy",
+    "flows.warm",
     "registry.mlflow_registry",
     "registry.plots",
 )

@@ -80,9 +80,12 @@ def project(prefect_port: int, redis_server: str, namespace: str, tmp_path: Path
 
 @pytest.fixture
 def worker(project: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """The worker of the project; deploys before it works."""
+    """The worker of the project; deploys before it works. A stream worker fills the offline log meanwhile."""
     log = tmp_path / "worker.log"
-    with running([sys.executable, "-m", "flows.worker"], project, log) as process:
+    with (
+        running([sys.executable, "-m", "features.worker"], project, tmp_path / "streams.log"),
+        running([sys.executable, "-m", "flows.worker"], project, log) as process,
+    ):
         deadline = time.monotonic() + 60
         while b"deployed" not in log.read_bytes():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import redis
 
+from core.clock import from_us, to_us
 from core.ledger import Entry, Ledger
 from core.settings import Settings
-from features.offline import OfflineLog
-from features.streams import Keys
+from features.streams import Keys, encode_events, encode_labels, encode_predictions
 from flows.client import FlowResult, run_deployment, wait_for_triggered
 from registry.mlflow_registry import MlflowRegistry
 
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 NAME = "door_opens"
 START = datetime(2019, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
+HALF_AN_HOUR_US = 1_800_000_000
 
 
 class Project:
@@ -33,11 +34,11 @@ class Project:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         self.settings = Settings()
-        self.log = OfflineLog(self.settings.offline_dir)
+        self.client = redis.Redis.from_url(self.settings.redis_url)
+        self.keys = Keys(self.settings.redis.namespace)
         self.ledger = Ledger(self.settings.ledger_url)
         self.ledger.migrate()
         self.registry = MlflowRegistry(self.settings.mlflow_url)
-        self._written = 0
 
     def run(self, name: str, moment: datetime) -> FlowResult:
         return run_deployment(
@@ -50,39 +51,32 @@ class Project:
     def log_days(self, first: datetime, days: int, *, version: str, slope: float, shift: float = 0.0) -> None:
         """Write a hundred questions a day with their labels, and the visits that profiles are made of."""
         rng, n = np.random.default_rng(days), days * 100
-        at = pd.Series(pd.date_range(first, periods=n, freq=DAY / 100)).astype("datetime64[us, UTC]")
-        push, pull = rng.normal(size=n) + shift, rng.normal(size=n)
-        ids = [f"{self._written}-{i}" for i in range(n)]
-        predictions = pd.DataFrame(
-            {"prediction_id": ids, "at": at, "known_at": at, "version": version, "watermark": np.int64(-1),
-             "score": (1 / (1 + np.exp(-2 * push))).astype("float32"), "degraded": False, "door": 1, "push": push,
-             "pull": pull, "f__push": push.astype("float32"), "f__pull": pull.astype("float32"),
-             "f__profile_weight": np.float32(0)}
+        at_us = to_us(first) + np.arange(n) * to_us(from_us(0) + DAY) // 100
+        hands = rng.normal(size=(n, 2)) + [shift, 0.0]
+        opened = rng.uniform(size=n) < 1 / (1 + np.exp(-slope * hands[:, 0]))
+        matrix = np.c_[hands, np.zeros(n)].astype(np.float32)
+        ids = [f"{first:%m%d}-{i}" for i in range(n)]
+        answered = encode_predictions(
+            use_case=NAME, version=version, watermark=-1, now_us=int(at_us[-1]), ids=ids, at_us=at_us,
+            degraded=[[]] * n, matrix=matrix, scores=(1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.float32),
+            instances=[{"door": 1, "push": push, "pull": pull} for push, pull in hands.tolist()],
         )  # fmt: skip
-        opened = (rng.uniform(size=n) < 1 / (1 + np.exp(-slope * push))).astype("int8")
-        labels = pd.DataFrame(
-            {"prediction_id": ids, "label": opened, "at": at, "known_at": at + timedelta(minutes=30), "position": 0}
-        )
-        events = pd.DataFrame(
-            {"id": ids, "at": at, "known_at": at, "position": np.arange(n), "row": 0, "door": 1, "weight": 70.0}
-        )
-        self._written += n
-        for stream, table, rows in (
-            ("predictions", f"predictions/{NAME}", predictions),
-            ("labels", f"labels/{NAME}", labels),
-            ("log", "events/visits", events),
-        ):
-            self.log.write(stream, self._written, {table: rows})
+        self.client.xadd(self.keys.predictions, answered)
+        for i in range(n):
+            label = {"prediction_id": ids[i], "label": int(opened[i]), "at_us": int(at_us[i])}
+            self.client.xadd(self.keys.labels, encode_labels(NAME, [label], int(at_us[i]) + HALF_AN_HOUR_US))
+        visits = [{"id": ids[i], "at_us": int(at_us[i]), "door": 1, "weight": 70.0} for i in range(n)]
+        self.client.xadd(self.keys.log, encode_events("visits", visits, int(at_us[-1])))
 
 
 @pytest.fixture
-def door(project: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Project:
-    return Project(project, monkeypatch)
+def door(project: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    opened = Project(project, monkeypatch)
+    yield opened
+    opened.client.close()
 
 
-def test_a_drop_in_performance_becomes_a_promoted_version(
-    door: Project, worker: subprocess.Popen[bytes], redis_client: redis.Redis
-) -> None:
+def test_a_drop_in_performance_becomes_a_promoted_version(door: Project, worker: subprocess.Popen[bytes]) -> None:
     door.log_days(START, 20, version="", slope=2.0)
     learned = START + 20 * DAY
 
@@ -135,7 +129,7 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
 
     assert published.completed, published.message
     assert door.entries("materialize")[0].evidence["rows"] == 1
-    assert redis_client.xlen(Keys(door.settings.redis.namespace).log) == 1
+    assert door.client.keys(door.keys.entity(NAME, "profile", "*", 1))
 
 
 def test_a_retrain_that_cannot_succeed_says_why(door: Project, worker: subprocess.Popen[bytes]) -> None:
