@@ -1,0 +1,47 @@
+"""The ``evergreen`` command: which commands there are, and how failures leave the process."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from core.errors import EvergreenError, SettingsError
+from stack.commands import inspect, lifecycle, versions
+from stack.commands.console import say_error
+
+DONE, NO, USAGE = 0, 1, 2
+
+app = typer.Typer(
+    name="evergreen",
+    help="Keeps machine-learning models current: one file per use case, one loop from events to served versions.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+features = typer.Typer(help="The feature stores.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(features, name="features")
+
+for command in (
+    lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
+    versions.retrain, versions.promote, versions.rollback, versions.history, lifecycle.demo,
+):  # fmt: skip
+    app.command()(command)
+features.command()(inspect.rebuild)
+
+
+def main() -> None:
+    """Run one command. Exit code 0: done; 1: the answer is no, or it failed; 2: wrong usage or settings."""
+    try:
+        app()
+    except SettingsError as error:
+        say_error(error)
+        sys.exit(USAGE)
+    except EvergreenError as error:
+        say_error(error)
+        sys.exit(NO)
+
+
+if __name__ == "__main__":
+    main()

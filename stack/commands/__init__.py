@@ -1,0 +1,1 @@
+"""The commands of ``evergreen``, each thin: read the settings, call, show."""

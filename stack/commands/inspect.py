@@ -1,0 +1,124 @@
+"""``status``, ``doctor``, ``check`` and ``features rebuild``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stack.commands.console import JsonOption, ago, err, out, say_json, settings_of_command
+
+if TYPE_CHECKING:
+    from stack.status import Status
+
+
+def status(json: JsonOption = False) -> None:
+    """Say what runs, serves and was decided. Exit code 1 unless all is healthy."""
+    from stack.status import read_status
+
+    found = read_status(settings_of_command())
+    if json:
+        say_json(found.as_json())
+    else:
+        _show(found)
+    raise typer.Exit(0 if found.stack == "up" else 1)
+
+
+def doctor(json: JsonOption = False) -> None:
+    """Say what is missing here and how to get it. Exit code 1 if anything is."""
+    from stack.doctor import examine
+
+    findings = []
+    for finding in examine(settings_of_command()):
+        findings.append(finding)
+        if not json:
+            mark = "[green]✓[/]" if finding.ok else "[red]✗[/]"
+            out().print(f"{mark} [bold]{finding.what}[/]: ", end="")
+            out().print(finding.detail, markup=False)
+    if json:
+        say_json({"ok": all(f.ok for f in findings), "findings": [asdict(f) for f in findings]})
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
+
+
+def check(
+    use_case: Annotated[str | None, typer.Argument(help="Name of a use case; without one, all are checked.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Check every file in models/.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Do not fit and convert the estimators.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Judge the files in models/. Says what they declare or why they are refused; exit code 1 if one is."""
+    from stack.checking import check_use_cases
+
+    if use_case and every:
+        raise typer.BadParameter("give a name or --all, not both")
+    with err().status("checking"):
+        verdicts = check_use_cases(settings_of_command().models_dir, use_case, quick=quick)
+    if json:
+        say_json([asdict(verdict) for verdict in verdicts])
+    else:
+        for verdict in verdicts:
+            mark = "[green]✓[/]" if verdict.ok else "[red]✗[/]"
+            out().print(f"{mark} [bold]{verdict.use_case}[/] ", end="")
+            out().print(verdict.detail, markup=False)
+    raise typer.Exit(0 if all(verdict.ok for verdict in verdicts) else 1)
+
+
+def rebuild() -> None:
+    """Compute the online features anew. Reads the offline log: after Redis was lost, or a view was changed."""
+    import redis
+
+    from core.discovery import discover
+    from core.errors import DependencyDown
+    from features.offline import OfflineLog
+    from features.rebuild import rebuild as rebuild_features
+    from features.streams import Keys
+
+    settings = settings_of_command()
+    use_cases = {name: found.use_case for name, found in discover(settings.models_dir).items()}
+    client = redis.Redis.from_url(settings.redis_url)
+    try:
+        with err().status("reading the offline log") as shown:
+            applied = rebuild_features(
+                client,
+                Keys(settings.redis.namespace),
+                OfflineLog(settings.offline_dir),
+                use_cases,
+                expire=settings.clock == "system",
+                progress=lambda rows: shown.update(f"{rows:,} rows applied"),
+            )
+    except redis.WatchError as error:
+        raise DependencyDown(
+            "The stream worker", "it applied events meanwhile; send none and run this again"
+        ) from error
+    except redis.ConnectionError as error:
+        raise DependencyDown("Redis", f"{settings.redis_url}: {error}") from error
+    out().print(f"Rebuilt the online features from {applied:,} events.")
+
+
+def _show(found: Status) -> None:
+    from rich.table import Table
+
+    out().print(f"The stack in {found.home} is {found.stack}.")
+    table = Table("process", "state", "healthy", "pid", "up for", "restarts", "address", box=None)
+    for process in found.processes:
+        healthy = "[green]yes[/]" if process.healthy else "[red]no[/]"
+        pid = str(process.pid or "–")
+        row = (process.name, process.state, healthy, pid, ago(process.uptime_s), str(process.restarts))
+        table.add_row(*row, process.address)
+    out().print(table)
+    table = Table("use case", "champion", "since", "answers", "last decision", box=None)
+    for use_case in found.use_cases:
+        last = use_case.last_decisions[0] if use_case.last_decisions else None
+        said = f"{last['action']}: {last['reason']}" if last else "–"
+        since = (use_case.since or "–")[:19]
+        table.add_row(use_case.name, use_case.champion or "–", since, use_case.routed_version or "–", said)
+    out().print(table)
+    if found.freshness:
+        age = found.freshness
+        out().print(
+            f"Newest event {ago(age.last_event_s)} ago, prediction {ago(age.last_prediction_s)}, "
+            f"label {ago(age.last_label_s)}; oldest event that waits to be applied: {ago(age.waiting_s)}."
+        )
+    for problem in found.problems:
+        out().print(f"Unknown: {problem}", markup=False)
