@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 _WIDE = 240  # columns where nobody sees them: files and pipes should not be wrapped
-UseCaseArgument = Annotated[str, typer.Argument(help="Name of a use case in models/.", metavar="USE_CASE")]
+UseCaseArgument = Annotated[str, typer.Argument(help="Name of a use case in models/.")]
 
 
 @cache

@@ -1,0 +1,59 @@
+# Needs Python 3.11, pip and make; everything else comes into .venv.
+#   make demo                      the whole loop on real history (USE_CASE=taxi_tip, KEEP=1 leaves it running)
+#   make check / make test         fast checks / all tests
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := check
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+USE_CASE ?= taxi_tip
+KEEP ?=
+ONLY ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: install check test bench demo up down clean
+
+install: $(STAMP)
+
+# torch first: packages below read its version while they are installed
+$(STAMP): requirements.txt requirements-dev.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "There is no python3.11. Install Python 3.11, or run: make install PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "$(PYTHON) is not Python 3.11. Run: make install PYTHON=/path/to/python3.11"; exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt) \
+	  $$(grep -E '^(setuptools|wheel)==' requirements.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+check: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit tests/contract
+
+test: install
+	$(BIN)/python -m pytest -q
+
+bench: install
+	$(BIN)/python -m bench $(ONLY)
+
+demo: install
+	$(BIN)/evergreen demo --use-case $(USE_CASE) $(if $(filter 1 yes true,$(KEEP)),--keep)
+
+up: install
+	$(BIN)/evergreen up
+
+down: install
+	$(BIN)/evergreen down
+
+# ends the stack first: its processes would otherwise go on without their files
+clean:
+	@if [ -x $(BIN)/evergreen ]; then $(BIN)/evergreen down; EVERGREEN_HOME=.evergreen/demo $(BIN)/evergreen down; fi
+	rm -rf $(VENV) .evergreen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache \
+	  build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
