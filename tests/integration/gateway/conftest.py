@@ -145,8 +145,8 @@ class GatewayProcess:
         return reports[0] if reports else None
 
     def until(self, holds: Callable[[], bool]) -> None:
-        """Ask again and again, for at most 20 s."""
-        pause, deadline = threading.Event(), time.monotonic() + 20
+        """Ask again and again, for at most a minute."""
+        pause, deadline = threading.Event(), time.monotonic() + 60
         while not holds():
             assert time.monotonic() < deadline and self.process.poll() is None
             pause.wait(0.02)
