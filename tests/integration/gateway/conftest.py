@@ -192,7 +192,10 @@ def start(
     for process in started:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
 
 
 def write_key(home: Path, key: str) -> None:
