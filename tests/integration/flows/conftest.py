@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+NAMES = ("door_opens", "window_opens", "hatch_opens")
 USE_CASE = ROOT / "tests" / "integration" / "flows" / "door_opens.py"
 
 
@@ -62,31 +63,34 @@ def prefect_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture
-def project(prefect_port: int, redis_server: str, namespace: str, tmp_path: Path) -> dict[str, str]:
-    """The settings of a project with one use case, as variables; its ledger, log and MLflow are in a fresh folder."""
-    models = tmp_path / "models"
+@pytest.fixture(scope="session")
+def project(prefect_port: int, redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The settings of a project, as variables; each test has a use case of its own in it (see NAMES)."""
+    folder = tmp_path_factory.mktemp("project")
+    models = folder / "models"
     models.mkdir()
-    (models / "door_opens.py").write_bytes(USE_CASE.read_bytes())
+    for name in NAMES:
+        (models / f"{name}.py").write_text(USE_CASE.read_text().replace("door_opens", name))
     return {
-        "EVERGREEN_HOME": str(tmp_path / "home"), "EVERGREEN_MODELS_DIR": str(models), "EVERGREEN_CLOCK": "event",
-        "EVERGREEN_REDIS__URL": redis_server, "EVERGREEN_REDIS__NAMESPACE": namespace,
-        "EVERGREEN_MLFLOW__URL": f"sqlite:///{tmp_path / 'mlflow.db'}",
-        "EVERGREEN_PREFECT__PORT": str(prefect_port), "EVERGREEN_PREFECT__POOL": namespace,
-        "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+        "EVERGREEN_HOME": str(folder / "home"), "EVERGREEN_MODELS_DIR": str(models), "EVERGREEN_CLOCK": "event",
+        "EVERGREEN_REDIS__URL": redis_server, "EVERGREEN_REDIS__NAMESPACE": "test-flows",
+        "EVERGREEN_MLFLOW__URL": f"sqlite:///{folder / 'mlflow.db'}",
+        "EVERGREEN_PREFECT__PORT": str(prefect_port), "EVERGREEN_PREFECT__POOL": "test-pool",
+        "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
     }  # fmt: skip
 
 
-@pytest.fixture
-def worker(project: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+@pytest.fixture(scope="session")
+def worker(project: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
     """The worker of the project; deploys before it works. A stream worker fills the offline log meanwhile."""
-    log = tmp_path / "worker.log"
+    logs = tmp_path_factory.mktemp("worker")
+    log = logs / "worker.log"
     with (
-        running([sys.executable, "-m", "features.worker"], project, tmp_path / "streams.log"),
+        running([sys.executable, "-m", "features.worker"], project, logs / "streams.log"),
         running([sys.executable, "-m", "flows.worker"], project, log) as process,
     ):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while b"deployed" not in log.read_bytes():
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)

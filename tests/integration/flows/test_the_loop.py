@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from registry.mlflow_registry import MlflowRegistry
 # MLflow's own store, opened in this process, uses a loader that the newest SQLAlchemy calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
 
-NAME = "door_opens"
 START = datetime(2019, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 HALF_AN_HOUR_US = 1_800_000_000
@@ -30,9 +29,10 @@ HALF_AN_HOUR_US = 1_800_000_000
 class Project:
     """What the test shares with the flows."""
 
-    def __init__(self, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
+    def __init__(self, name: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.name = name
+        for variable, value in variables.items():
+            monkeypatch.setenv(variable, value)
         self.settings = Settings()
         self.client = redis.Redis.from_url(self.settings.redis_url)
         self.keys = Keys(self.settings.redis.namespace)
@@ -42,11 +42,14 @@ class Project:
 
     def run(self, name: str, moment: datetime) -> FlowResult:
         return run_deployment(
-            name, {"use_case": NAME, "as_of": moment.isoformat()}, timeout_s=90, api_url=self.settings.prefect_api_url
+            name,
+            {"use_case": self.name, "as_of": moment.isoformat()},
+            timeout_s=90,
+            api_url=self.settings.prefect_api_url,
         )
 
     def entries(self, kind: str) -> list[Entry]:
-        return self.ledger.entries(NAME, kind=kind)
+        return self.ledger.entries(self.name, kind=kind)
 
     def log_days(self, first: datetime, days: int, *, version: str, slope: float, shift: float = 0.0) -> None:
         """Write a hundred questions a day with their labels, and the visits that profiles are made of."""
@@ -57,33 +60,43 @@ class Project:
         matrix = np.c_[hands, np.zeros(n)].astype(np.float32)
         ids = [f"{first:%m%d}-{i}" for i in range(n)]
         answered = encode_predictions(
-            use_case=NAME, version=version, watermark=-1, now_us=int(at_us[-1]), ids=ids, at_us=at_us,
+            use_case=self.name, version=version, watermark=-1, now_us=int(at_us[-1]), ids=ids, at_us=at_us,
             degraded=[[]] * n, matrix=matrix, scores=(1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.float32),
             instances=[{"door": 1, "push": push, "pull": pull} for push, pull in hands.tolist()],
         )  # fmt: skip
         self.client.xadd(self.keys.predictions, answered)
         for i in range(n):
             label = {"prediction_id": ids[i], "label": int(opened[i]), "at_us": int(at_us[i])}
-            self.client.xadd(self.keys.labels, encode_labels(NAME, [label], int(at_us[i]) + HALF_AN_HOUR_US))
+            self.client.xadd(self.keys.labels, encode_labels(self.name, [label], int(at_us[i]) + HALF_AN_HOUR_US))
         visits = [{"id": ids[i], "at_us": int(at_us[i]), "door": 1, "weight": 70.0} for i in range(n)]
         self.client.xadd(self.keys.log, encode_events("visits", visits, int(at_us[-1])))
 
 
 @pytest.fixture
-def door(project: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    opened = Project(project, monkeypatch)
-    yield opened
-    opened.client.close()
+def opened(project: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Project]]:
+    """Opens a use case of the project by name."""
+    found: list[Project] = []
+
+    def open_project(name: str) -> Project:
+        found.append(Project(name, project, monkeypatch))
+        return found[-1]
+
+    yield open_project
+    for each in found:
+        each.client.close()
 
 
-def test_a_drop_in_performance_becomes_a_promoted_version(door: Project, worker: subprocess.Popen[bytes]) -> None:
+def test_a_drop_in_performance_becomes_a_promoted_version(
+    opened: Callable[[str], Project], worker: subprocess.Popen[bytes]
+) -> None:
+    door = opened("door_opens")
     door.log_days(START, 20, version="", slope=2.0)
     learned = START + 20 * DAY
 
     first = door.run("retrain/retrain", learned)
 
     assert first.completed, first.message
-    assert door.registry.aliases() == {NAME: {"champion": "1", "challenger": "1"}}
+    assert door.registry.aliases()[door.name] == {"champion": "1", "challenger": "1"}
     assert [entry.action for entry in door.entries("gate")] == ["promote"]
     assert door.entries("data_check")[0].evidence["dropped"] == {"push is not absurd": 0}
     assert door.entries("trigger")[0].actor == "by hand"
@@ -94,7 +107,9 @@ def test_a_drop_in_performance_becomes_a_promoted_version(door: Project, worker:
     assert "exactly this data" in door.entries("trigger")[0].reason
     assert len(door.entries("gate")) == len(door.entries("promotion")) == 1
 
-    door.ledger.deploy(NAME, expected_generation=0, version="1", previous=None, actor="t", reason="t", as_of=learned)
+    door.ledger.deploy(
+        door.name, expected_generation=0, version="1", previous=None, actor="t", reason="t", as_of=learned
+    )
     door.log_days(learned, 3, version="1", slope=2.0)
     quiet = door.run("monitor/monitor", learned + 3 * DAY)
 
@@ -108,16 +123,16 @@ def test_a_drop_in_performance_becomes_a_promoted_version(door: Project, worker:
     assert alarmed.completed, alarmed.message
     assert (decision.action, decision.evidence["trigger"]) == ("retrain", "performance")
     assert next(iter(decision.evidence["drift"]["drifted"])) == "push"
-    assert (Path(door.settings.home) / "reports" / NAME / "latest.html").stat().st_size > 100_000
+    assert (Path(door.settings.home) / "reports" / door.name / "latest.html").stat().st_size > 100_000
 
     triggered = wait_for_triggered(decision.id, timeout_s=90, api_url=door.settings.prefect_api_url)
 
     assert triggered.completed, triggered.message
     assert triggered.parameters == {
-        "use_case": NAME, "as_of": (learned + 13 * DAY).isoformat(), "decision_id": str(decision.id),
+        "use_case": door.name, "as_of": (learned + 13 * DAY).isoformat(), "decision_id": str(decision.id),
         "reason": f"performance: {decision.reason}",
     }  # fmt: skip
-    assert door.registry.alias(NAME, "champion") == "2"
+    assert door.registry.alias(door.name, "champion") == "2"
     assert door.entries("gate")[0].evidence["decision_id"] == str(decision.id)
 
     cooling = door.run("monitor/monitor", learned + 14 * DAY)
@@ -129,28 +144,32 @@ def test_a_drop_in_performance_becomes_a_promoted_version(door: Project, worker:
 
     assert published.completed, published.message
     assert door.entries("materialize")[0].evidence["rows"] == 1
-    assert door.client.keys(door.keys.entity(NAME, "profile", "*", 1))
+    assert door.client.keys(door.keys.entity(door.name, "profile", "*", 1))
 
 
-def test_a_retrain_that_cannot_succeed_says_why(door: Project, worker: subprocess.Popen[bytes]) -> None:
-    door.log_days(START, 2, version="", slope=2.0)
+def test_a_retrain_that_cannot_succeed_says_why(
+    opened: Callable[[str], Project], worker: subprocess.Popen[bytes]
+) -> None:
+    window = opened("window_opens")
+    window.log_days(START, 2, version="", slope=2.0)
 
-    result = door.run("retrain/retrain", START + 2 * DAY)
+    result = window.run("retrain/retrain", START + 2 * DAY)
 
     assert result.state == "Failed"
-    newest = door.entries("trigger")[0]
+    newest = window.entries("trigger")[0]
     assert newest.action == "failed"
     assert "198 labelled rows, at least 800 are needed" in newest.reason
-    assert door.ledger.acquire(f"retrain/{NAME}", "test", 5) is not None
+    assert window.ledger.acquire(f"retrain/{window.name}", "test", 5) is not None
 
 
-def test_only_one_retrain_runs_at_a_time(door: Project, worker: subprocess.Popen[bytes]) -> None:
-    door.log_days(START, 20, version="", slope=2.0)
-    token = door.ledger.acquire(f"retrain/{NAME}", "another", 60)
+def test_only_one_retrain_runs_at_a_time(opened: Callable[[str], Project], worker: subprocess.Popen[bytes]) -> None:
+    hatch = opened("hatch_opens")
+    hatch.log_days(START, 20, version="", slope=2.0)
+    token = hatch.ledger.acquire(f"retrain/{hatch.name}", "another", 60)
     assert token is not None
 
-    result = door.run("retrain/retrain", START + 20 * DAY)
+    result = hatch.run("retrain/retrain", START + 20 * DAY)
 
     assert result.completed, result.message
-    assert [(e.action, e.reason) for e in door.entries("trigger")] == [("skipped", "a retrain is running")]
-    assert door.registry.aliases() == {}
+    assert [(e.action, e.reason) for e in hatch.entries("trigger")] == [("skipped", "a retrain is running")]
+    assert hatch.registry.alias(hatch.name, "challenger") is None
