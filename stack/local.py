@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from core.errors import StackError
@@ -115,7 +115,8 @@ class LocalStack:
     def _prepare_ledger(self) -> None:
         from core.ledger import Ledger
 
-        Ledger(self.settings.ledger_url).migrate()
+        with closing(Ledger(self.settings.ledger_url)) as ledger:
+            ledger.migrate()
 
     def _start_stopped(self) -> None:
         for state in self.supervisor.states().values():

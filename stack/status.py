@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -224,8 +225,8 @@ def _use_cases(settings: Settings, routes: Mapping[str, str], problems: list[str
         problems.append("there is no ledger yet")
         return [UseCaseStatus(name, None, None, None, routes.get(name), None, []) for name in sorted(names)]
     try:
-        ledger = Ledger(settings.ledger_url)
-        return [_use_case(ledger, name, routes) for name in sorted(names)]
+        with closing(Ledger(settings.ledger_url)) as ledger:
+            return [_use_case(ledger, name, routes) for name in sorted(names)]
     except Exception as error:  # whatever the database's driver raises, the rest of the status is still worth showing
         problems.append(f"the ledger does not answer ({error})")
         return []

