@@ -72,7 +72,7 @@ class Handler:
         settings = load_settings()
         self._use_case = load_use_case(folder / "use_case.py").use_case
         use_case_var.set(self._use_case.name)
-        columns = feature_set(self._use_case).columns
+        columns = self._columns = feature_set(self._use_case).columns
         registered = tuple(json.loads((folder / "feature_spec.json").read_bytes())["columns"])
         if registered != columns:
             raise DeploymentError(
@@ -137,6 +137,7 @@ class Handler:
             matrix=assembled.matrix[rows],
             scores=scores[rows],
             instances=[question.instances[i] for i in rows],
+            columns=self._columns,
         )
         try:
             self._client.xadd(self._stream, fields)

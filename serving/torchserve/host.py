@@ -16,7 +16,8 @@ from serving.torchserve.tokens import Tokens
 
 _STARTUP_S = 120  # a worker imports torch: 3 s when idle, many times that while everything else starts
 _RECOVERY_S = 10.0
-_LOOK_AGAIN_S = 0.1
+_TIMEOUT_S = 30.0
+_LOOK_AGAIN_S = 0.05
 _PAGE = 100
 _WRONG_TOKEN = "InvalidKeyException"  # its status is 400, as for a malformed request
 _BUSY = (502, 503, 504, 507)
@@ -35,7 +36,7 @@ class TorchServeHost:
         self._workers = settings.torchserve.workers
         self._response_timeout_s = settings.torchserve.response_timeout_s
         self._tokens = Tokens(key_file(settings))
-        self._client = httpx.Client(timeout=httpx.Timeout(10.0, read=_STARTUP_S + 30.0), trust_env=False)
+        self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
 
         self._pause = threading.Event()
 
@@ -46,10 +47,11 @@ class TorchServeHost:
 
     def register(self, use_case: str, version: str, archive: Path) -> None:
         """Load an archive of TorchServe's own store and start its workers."""
+        within_s = _RECOVERY_S
         if self._describe(use_case, version) is None:
             self._load(use_case, version, archive)
-        # TorchServe starts a dead worker again by itself; letting go of the version would turn that into an outage
-        self._wait_until_ready(use_case, version)
+            within_s = _STARTUP_S
+        self._wait_until_ready(use_case, version, within_s)
 
     def unregister(self, use_case: str, version: str) -> None:
         """Stop a version's workers and forget it; if it is the preferred one, another takes that place first."""
@@ -85,11 +87,16 @@ class TorchServeHost:
         return answer
 
     def _load(self, use_case: str, version: str, archive: Path) -> None:
+        """Start loading. Waiting for the end is up to the caller.
+
+        With ``synchronous=true`` TorchServe blocks one of the threads that answer predictions until the
+        worker is up, and every connection of that thread with it.
+        """
         parameters = {
             "url": archive.name,
             "model_name": use_case,
             "initial_workers": self._workers,
-            "synchronous": "true",
+            "synchronous": "false",
             "batch_size": 1,
             "max_batch_delay": 0,
             "response_timeout": self._response_timeout_s,
@@ -99,25 +106,29 @@ class TorchServeHost:
         if reply.status_code != 409:  # else somebody was faster
             _require_success(reply, f"{use_case} {version} cannot be loaded from {archive.name}")
 
-    def _wait_until_ready(self, use_case: str, version: str) -> None:
-        deadline = time.monotonic() + _RECOVERY_S
-        while not self._ready(use_case, version):
+    def _wait_until_ready(self, use_case: str, version: str, within_s: float) -> None:
+        """Wait for workers that start for the first time, or again: TorchServe restarts dead ones by itself.
+
+        A version that fails at first, TorchServe lets go by itself. One that was up before is not let go
+        here: that would turn a worker's restart into an outage.
+        """
+        deadline = time.monotonic() + within_s
+        while (described := self._describe(use_case, version)) is None or not _is_ready(described):
+            if described is None:
+                raise DeploymentError(f"{use_case} {version} cannot be loaded: its worker fails. See TorchServe's log.")
             if time.monotonic() > deadline:
                 raise DependencyDown("TorchServe", f"{use_case} {version} is loaded, but none of its workers is ready")
-            self._scale(use_case, version)
+            if not described["workers"]:
+                self._scale(use_case, version)
             self._pause.wait(_LOOK_AGAIN_S)
 
     def _scale(self, use_case: str, version: str) -> None:
-        parameters = {"min_worker": self._workers, "max_worker": self._workers, "synchronous": "true"}
+        parameters = {"min_worker": self._workers, "max_worker": self._workers, "synchronous": "false"}
         reply = self._manage("PUT", f"/models/{use_case}/{version}", params=parameters)
         _require_success(reply, f"{use_case} {version} cannot be given workers")
 
     def _delete(self, use_case: str, version: str) -> httpx.Response:
         return self._manage("DELETE", f"/models/{use_case}/{version}")
-
-    def _ready(self, use_case: str, version: str) -> bool:
-        described = self._describe(use_case, version)
-        return described is not None and _is_ready(described)
 
     def _describe(self, use_case: str, version: str) -> dict[str, Any] | None:
         return next((v for v in self._versions(use_case) if v["modelVersion"] == version), None)
