@@ -14,13 +14,29 @@ from core.settings import Settings
 from serving.torchserve.configuration import key_file
 from serving.torchserve.tokens import Tokens
 
-_STARTUP_S = 120  # a worker imports torch: 3 s when idle, many times that while everything else starts
+_STARTUP_S = 120.0  # a worker imports torch: 3 s when idle, many times that while everything else starts
 _RECOVERY_S = 10.0
 _TIMEOUT_S = 30.0
 _LOOK_AGAIN_S = 0.05
 _PAGE = 100
 _WRONG_TOKEN = "InvalidKeyException"  # its status is 400, as for a malformed request
 _BUSY = (502, 503, 504, 507)
+
+
+class _Start:
+    """A version whose workers are on their way."""
+
+    def __init__(self, since_s: float, most_processes: int) -> None:
+        self._until_s = since_s + _STARTUP_S
+        self._most_processes = most_processes
+        self._pids: dict[str, set[int]] = {}
+
+    def has_failed(self, described: dict[str, Any], now_s: float) -> bool:
+        """Whether a worker is not up in time, or needed more processes than one that just starts does."""
+        for worker in described["workers"]:
+            if worker["pid"] > 0:
+                self._pids.setdefault(worker["id"], set()).add(worker["pid"])
+        return now_s > self._until_s or any(len(pids) > self._most_processes for pids in self._pids.values())
 
 
 class TorchServeHost:
@@ -39,6 +55,7 @@ class TorchServeHost:
         self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
 
         self._pause = threading.Event()
+        self._starts: dict[tuple[str, str], _Start] = {}
 
     def close(self) -> None:
         """Close the connections, and cut short whatever waits."""
@@ -47,11 +64,16 @@ class TorchServeHost:
 
     def register(self, use_case: str, version: str, archive: Path) -> None:
         """Load an archive of TorchServe's own store and start its workers."""
-        within_s = _RECOVERY_S
+        key = (use_case, version)
         if self._describe(use_case, version) is None:
             self._load(use_case, version, archive)
-            within_s = _STARTUP_S
-        self._wait_until_ready(use_case, version, within_s)
+            self._starts[key] = _Start(time.monotonic(), most_processes=1)
+            patience_s = _STARTUP_S
+        else:
+            self._starts.setdefault(key, _Start(time.monotonic(), most_processes=2))
+            patience_s = _RECOVERY_S
+        self._wait_until_ready(use_case, version, patience_s)
+        del self._starts[key]
 
     def unregister(self, use_case: str, version: str) -> None:
         """Stop a version's workers and forget it; if it is the preferred one, another takes that place first."""
@@ -100,23 +122,26 @@ class TorchServeHost:
             "batch_size": 1,
             "max_batch_delay": 0,
             "response_timeout": self._response_timeout_s,
-            "startup_timeout": _STARTUP_S,
+            "startup_timeout": int(_STARTUP_S),
         }
         reply = self._manage("POST", "/models", params=parameters)
         if reply.status_code != 409:  # else somebody was faster
             _require_success(reply, f"{use_case} {version} cannot be loaded from {archive.name}")
 
-    def _wait_until_ready(self, use_case: str, version: str, within_s: float) -> None:
-        """Wait for workers that start for the first time, or again: TorchServe restarts dead ones by itself.
+    def _wait_until_ready(self, use_case: str, version: str, patience_s: float) -> None:
+        """Wait for workers that start for the first time, or again.
 
-        A version that fails at first, TorchServe lets go by itself. One that was up before is not let go
-        here: that would turn a worker's restart into an outage.
+        TorchServe restarts dead workers by itself, so a version is let go only if they die over and over:
+        else a worker's restart would become an outage.
         """
-        deadline = time.monotonic() + within_s
+        start, deadline = self._starts[use_case, version], time.monotonic() + patience_s
         while (described := self._describe(use_case, version)) is None or not _is_ready(described):
-            if described is None:
-                raise DeploymentError(f"{use_case} {version} cannot be loaded: its worker fails. See TorchServe's log.")
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if described is None or start.has_failed(described, now):
+                del self._starts[use_case, version]
+                self.unregister(use_case, version)
+                raise DeploymentError(f"{use_case} {version} cannot be loaded: its workers die. See TorchServe's log.")
+            if now > deadline:
                 raise DependencyDown("TorchServe", f"{use_case} {version} is loaded, but none of its workers is ready")
             if not described["workers"]:
                 self._scale(use_case, version)

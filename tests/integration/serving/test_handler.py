@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import orjson
 import pytest
 import redis
 
-from core.errors import DeploymentError
+from core.errors import DependencyDown, DeploymentError
 from core.prediction_ids import is_issued
 from core.settings import Settings
 from features.streams import Keys
@@ -124,6 +125,21 @@ def test_nobody_without_a_token_gets_in(torchserve: Settings, version: str) -> N
         assert (reply.status_code, reply.json()["type"]) == (400, "InvalidKeyException")
     assert httpx.get(f"{torchserve.torchserve_management_url}/models").status_code == 400
     assert key_file(torchserve).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("mode", ["ALL", "WRITE"])
+def test_nothing_is_answered_that_cannot_be_read_or_logged(
+    host: TorchServeHost, version: str, log: redis.Redis, mode: str
+) -> None:
+    log.execute_command("CLIENT", "PAUSE", 3000, mode)
+    started = time.monotonic()
+    with pytest.raises(DependencyDown, match="503 Redis does not answer"):
+        host.predict("toy", version, {"instances": [INSTANCE]})
+    assert time.monotonic() - started < 3
+    assert log.xlen(STREAM) == 0
+    answer = host.predict("toy", version, {"instances": [INSTANCE]})
+    ((_, fields),) = log.xrange(STREAM)
+    assert orjson.loads(fields[b"meta"])["ids"] == answer["prediction_ids"]
 
 
 def test_archives_come_from_the_store_only(torchserve: Settings, tmp_path: Path) -> None:
