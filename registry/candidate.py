@@ -125,9 +125,11 @@ def _fit(use_case: UseCase, matrix: npt.NDArray[np.float32], labels: npt.NDArray
     except EvergreenError:
         raise
     except Exception as error:  # the estimator is the user's: whatever it raises ends this retrain
+        empty = [c for i, c in enumerate(use_case.features.columns) if np.isnan(matrix[:, i]).all()]
+        hint = f"; without any value: {', '.join(empty)}" if empty else ""
         raise TrainingError(
-            f"{use_case.name}: the estimator failed on {matrix.shape[0]} rows of {matrix.shape[1]} features "
-            f"({type(error).__name__}: {error}). Correct the use case's estimator."
+            f"{use_case.name}: the estimator failed on {matrix.shape[0]} rows of {matrix.shape[1]} features{hint} "
+            f"({type(error).__name__}: {error}). Correct the use case's estimator, or fill such columns."
         ) from error
     return estimator
 

@@ -22,6 +22,8 @@ from registry.versions import VersionInfo, unknown_version
 _log = logging.getLogger(__name__)
 _FOLDER = "version"
 _CONNECT_TIMEOUT_S = 2.0
+_REQUEST_TIMEOUT_S = 30
+_RETRIES = 2
 _LONGEST_TAG = 4000
 _LONGEST_DIGEST = 36
 _NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -200,13 +202,22 @@ class MlflowRegistry:
 
 
 def _connect(url: str) -> Any:
-    """Make a client; MLflow's telemetry and progress bars are switched off for this process."""
+    """Make a client. For this process, MLflow's telemetry and progress bars are off and its patience is bounded.
+
+    Its own defaults are 7 retries of 120 s each; who sets its variables in the environment keeps them.
+    """
     from mlflow import MlflowClient
-    from mlflow.environment_variables import MLFLOW_DISABLE_TELEMETRY, MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
+    from mlflow import environment_variables as variables
     from mlflow.telemetry import set_telemetry_client
 
-    MLFLOW_DISABLE_TELEMETRY.set(True)
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    variables.MLFLOW_DISABLE_TELEMETRY.set(True)
+    variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    for variable, value in (
+        (variables.MLFLOW_HTTP_REQUEST_TIMEOUT, _REQUEST_TIMEOUT_S),
+        (variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES, _RETRIES),
+    ):
+        if not variable.is_set():
+            variable.set(value)
     set_telemetry_client()
     return MlflowClient(tracking_uri=url, registry_uri=url)
 

@@ -89,3 +89,12 @@ def test_a_faulty_estimator_is_named(
     use_case = make_use_case(estimator, "from sklearn.svm import LinearSVC")
     with pytest.raises(error, match=cause):
         build_candidate(use_case, make_rows(300))
+
+
+def test_a_column_without_any_value_is_named_when_the_estimator_cannot_take_it(
+    make_use_case: MakeUseCase, make_rows: MakeRows
+) -> None:
+    rows = make_rows(300)
+    rows.X[:, 2] = np.nan
+    with pytest.raises(TrainingError, match="without any value: noise"):
+        build_candidate(make_use_case(), rows)
