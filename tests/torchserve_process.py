@@ -57,13 +57,13 @@ def free_ports(n: int) -> list[int]:
     return sorted(found)
 
 
-def make_version(folder: Path, *, use_case: str = "toy", bias: float = 0.0, broken_score: bool = False) -> Path:
+def make_version(folder: Path, *, use_case: str = "toy", bias: float = 0.0) -> Path:
     """The folder of a registered version: scores = sigmoid(0.1 * doubled + 0.2 * count + bias)."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "use_case.py").write_text(USE_CASE.replace("NAME", use_case))
     spec = feature_set(load_use_case(folder / "use_case.py").use_case).spec()
     (folder / "feature_spec.json").write_text(json.dumps(spec))
-    (folder / "model.onnx").write_bytes(_model(bias, broken_score).SerializeToString())
+    (folder / "model.onnx").write_bytes(_model(bias).SerializeToString())
     (folder / "smoke.json").write_text(
         json.dumps({"instances": [INSTANCE, INSTANCE | {"amount": 3.0}], "at": ["2019-02-02T00:00:00+00:00"] * 2})
     )
@@ -87,9 +87,9 @@ def expected_score(instance: dict[str, float], bias: float = 0.0) -> float:
     return float(1 / (1 + np.exp(-(0.1 * instance["amount"] * 2 + 0.2 * instance["items"] + bias))))
 
 
-def _model(bias: float, broken_score: bool) -> onnx.ModelProto:
+def _model(bias: float) -> onnx.ModelProto:
     weights = np.array([[0.1], [0.2]], dtype=np.float32)
-    offset = np.array([np.nan if broken_score else bias], dtype=np.float32)
+    offset = np.array([bias], dtype=np.float32)
     nodes = [
         helper.make_node("MatMul", ["X", "W"], ["product"]),
         helper.make_node("Add", ["product", "b"], ["sum"]),
