@@ -202,7 +202,7 @@ class MlflowRegistry:
 
 
 def _connect(url: str) -> Any:
-    """Make a client. For this process, MLflow's telemetry and progress bars are off and its patience is bounded.
+    """Make a client. For this process, MLflow's telemetry and printing are off and its patience is bounded.
 
     Its own defaults are 7 retries of 120 s each; who sets its variables in the environment keeps them.
     """
@@ -212,6 +212,7 @@ def _connect(url: str) -> Any:
 
     variables.MLFLOW_DISABLE_TELEMETRY.set(True)
     variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
+    variables.MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.set(True)
     for variable, value in (
         (variables.MLFLOW_HTTP_REQUEST_TIMEOUT, _REQUEST_TIMEOUT_S),
         (variables.MLFLOW_HTTP_REQUEST_MAX_RETRIES, _RETRIES),

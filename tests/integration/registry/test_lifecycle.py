@@ -149,15 +149,21 @@ def test_a_registration_that_fails_leaves_no_version_and_a_failed_run(
     assert run.info.status == "FAILED"
 
 
-def test_nothing_is_said_and_no_global_is_moved(
-    server: str, registered: tuple[str, float], tmp_path: Path,
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+def test_nothing_is_printed_and_no_global_is_moved(
+    server: str,
+    candidate: Candidate,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     import mlflow
 
     before = mlflow.get_tracking_uri()
+    info = write_version_folder(candidate, tmp_path / "v", reason="r", as_of=AS_OF)
     with caplog.at_level(logging.INFO):
-        MlflowRegistry(server).fetch("taxi_tip", registered[0], tmp_path / "v")
+        registry = MlflowRegistry(server)
+        registry.set_alias("silent", "champion", registry.register("silent", tmp_path / "v", info))
+        registry.fetch("silent", "1", tmp_path / "into")
     assert mlflow.get_tracking_uri() == before
     assert capfd.readouterr() == ("", "")
     assert not [record for record in caplog.records if record.name.startswith("mlflow")]

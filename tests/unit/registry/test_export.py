@@ -61,13 +61,13 @@ def torch_estimator() -> TorchClassifier:
 
 ESTIMATORS: dict[str, Callable[[], Any]] = {
     "logistic": lambda: LogisticRegression(),
-    "boosting": lambda: HistGradientBoostingClassifier(max_iter=30, random_state=0),
+    "boosting": lambda: HistGradientBoostingClassifier(max_iter=10, random_state=0),
     "older boosting": lambda: GradientBoostingClassifier(n_estimators=20, random_state=0),
     "forest": lambda: RandomForestClassifier(n_estimators=10, random_state=0),
     "tree": lambda: DecisionTreeClassifier(random_state=0),
     "network": lambda: MLPClassifier(hidden_layer_sizes=(8,), max_iter=500, tol=0.01, random_state=0),
     "pipeline": lambda: make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()),
-    "calibrated": lambda: CalibratedClassifierCV(HistGradientBoostingClassifier(max_iter=20, random_state=0), cv=2),
+    "calibrated": lambda: CalibratedClassifierCV(HistGradientBoostingClassifier(max_iter=5, random_state=0), cv=2),
     "stack": lambda: StackingClassifier(
         [("l", LogisticRegression()), ("t", DecisionTreeClassifier(max_depth=3))], cv=2
     ),
@@ -121,7 +121,7 @@ def test_boosting_splits_between_adjacent_float32_numbers_alike() -> None:
 def test_missing_values_go_the_same_way() -> None:
     matrix, labels = rows()
     matrix[::3, 1] = np.nan
-    for estimator in (HistGradientBoostingClassifier(max_iter=20, random_state=0), torch_estimator()):
+    for estimator in (HistGradientBoostingClassifier(max_iter=5, random_state=0), torch_estimator()):
         estimator.fit(matrix, labels)
         check_parity(estimator, to_onnx(estimator, COLUMNS, "sample"), matrix, use_case="sample")
 
@@ -145,8 +145,11 @@ class Homemade:
     [
         (Homemade(), "neither scikit-learn's nor a TorchClassifier"),
         (RidgeClassifier(), "has no predict_proba"),
-        (HistGradientBoostingClassifier(categorical_features=[0]), "categorical_features"),
-        (make_pipeline(FunctionTransformer(), HistGradientBoostingClassifier(categorical_features=[0])), "categorical"),
+        (HistGradientBoostingClassifier(max_iter=2, categorical_features=[0]), "categorical_features"),
+        (
+            make_pipeline(FunctionTransformer(), HistGradientBoostingClassifier(max_iter=2, categorical_features=[0])),
+            "categorical",
+        ),
     ],
 )
 def test_what_cannot_be_converted_is_refused_by_name(estimator: Any, cause: str) -> None:
