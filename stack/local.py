@@ -23,6 +23,7 @@ Report = Callable[[str, str], None]
 _READY_WITHIN_S = 180.0
 _POLL_S = 0.1
 _STARTS_BEFORE_GIVING_UP = 4
+_EXITED = "Exited too quickly"  # supervisord's words for a program that could be started, and ended
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class LocalStack:
                 time.sleep(_POLL_S)
 
     def _require_hope(self, state: ProcessState, starts: int) -> None:
-        if state.problem:
+        if state.problem and not state.problem.startswith(_EXITED):
             raise self._failure(state.name, f"cannot be started ({state.problem})")
         if state.state == "FATAL" or starts >= _STARTS_BEFORE_GIVING_UP:
             raise self._failure(state.name, "ends again and again")

@@ -16,12 +16,17 @@ _ROUNDS = 3
 def members(settings: Settings) -> list[psutil.Process]:
     """Every process that descends from the stack of this home folder, whoever is its parent now.
 
-    They are known by a variable in their environment. The caller and its ancestors are left out.
+    They are known by a variable in their environment; Redis, which writes its title over its environment, by
+    its folder. The caller and its ancestors are left out.
     """
-    marker = stack_marker(settings)
+    marker, redis_dir = stack_marker(settings), str(settings.home.absolute() / "redis")
     own = psutil.Process()
     spared = {own.pid, *(parent.pid for parent in own.parents())}
-    return [process for process in psutil.process_iter() if process.pid not in spared and _marker(process) == marker]
+    return [
+        process
+        for process in psutil.process_iter()
+        if process.pid not in spared and (_marker(process) == marker or _redis_folder(process) == redis_dir)
+    ]
 
 
 def end_members(settings: Settings) -> list[str]:
@@ -53,6 +58,14 @@ def _marker(process: psutil.Process) -> str | None:
         return marker
     except (psutil.Error, OSError):
         return None
+
+
+def _redis_folder(process: psutil.Process) -> str | None:
+    try:
+        folder: str | None = process.cwd() if process.name() == "redis-server" else None
+    except (psutil.Error, OSError):
+        return None
+    return folder
 
 
 def _name(process: psutil.Process) -> str:
