@@ -65,14 +65,18 @@ class OfflineLog:
     ) -> pd.DataFrame:
         """Predictions with ``at`` in [since, until), sorted by ``at``.
 
-        Columns: ``prediction_id, at, known_at, version, score, watermark, degraded``, the request's fields, and
-        ``f__<feature>`` (float32, as served). Imported requests have version "" and watermark -1.
+        Columns: ``prediction_id, at, known_at, position, version, score, watermark, degraded``, the request's
+        fields, and ``f__<feature>`` (float32, as served). Imported requests have version "" and watermark -1. A prediction
+        whose first answer was lost on the way and that was scored again counts once, as it was last logged.
         """
         slack = timedelta(days=2)  # a request's time and the day it was logged may differ by the lateness
         frame = self._read(
             Path("predictions") / use_case, since and since - slack, until and until + slack, by_at=(since, until)
         )
-        return frame if frame.empty else frame.sort_values(["at", "prediction_id"]).reset_index(drop=True)
+        if frame.empty:
+            return frame
+        frame = frame.sort_values("position", kind="stable").drop_duplicates("prediction_id", keep="last")
+        return frame.sort_values(["at", "prediction_id"]).reset_index(drop=True)
 
     def labels(self, use_case: str, *, since: datetime | None = None, known_by: datetime | None = None) -> pd.DataFrame:
         """Labels that became known in [since, known_by]: ``prediction_id, label, at, known_at``.

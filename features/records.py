@@ -36,11 +36,12 @@ def log_tables(entries: Sequence[Entry], use_cases: Mapping[str, UseCase]) -> di
 def prediction_tables(entries: Sequence[Entry], use_cases: Mapping[str, UseCase]) -> dict[str, pd.DataFrame]:
     """Rows of the predictions tables."""
     parts: dict[str, list[pd.DataFrame]] = {}
-    for _, entry in entries:
+    for entry_id, entry in entries:
         meta = orjson.loads(entry[b"meta"])
         use_case = use_cases.get(meta["use_case"])
         if use_case is not None:
-            parts.setdefault(f"predictions/{use_case.name}", []).append(_prediction_rows(entry, meta, use_case))
+            rows = _prediction_rows(entry, meta, use_case).assign(position=np.int64(position_of(entry_id)))
+            parts.setdefault(f"predictions/{use_case.name}", []).append(rows)
     return {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
 
 

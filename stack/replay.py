@@ -129,7 +129,9 @@ class Replay:
     async def _run(self) -> ReplayResult:
         plan, policy = self._plan, self._plan.use_case.policy
         timeout = aiohttp.ClientTimeout(total=60)
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=16), timeout=timeout) as session:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=16, keepalive_timeout=15), timeout=timeout
+        ) as session:
             traffic = Traffic(session, self._settings.gateway_url, plan.use_case)
             materialize_at = plan.span.start + policy.materialize_every
             monitor_at = plan.span.first_training + policy.monitor_every

@@ -69,14 +69,14 @@ def draw(comparison: Comparison, retrains: Sequence[Retrain], use_case: UseCase,
             place = names.index(month) + (retrain.at.day - 15) / 31
             axes.axvline(place, color="#1b7f4b", alpha=0.35, linewidth=1)
             axes.annotate(
-                f"v{retrain.version} {retrain.reason}", (place, 1), xycoords=("data", "axes fraction"),
+                f"v{retrain.version} {retrain.reason}", (place, 0.98), xycoords=("data", "axes fraction"),
                 rotation=90, va="top", ha="right", fontsize=8, color="#1b7f4b",
             )  # fmt: skip
     axes.set_xticks(x, names, rotation=45, ha="right")
     axes.set_ylabel("log-loss (nats), lower is better")
     axes.set_title(f"{use_case.name}: {use_case.description}")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.35 * float(months[["frozen", "evergreen"]].to_numpy().max()))
     axes.legend(loc="lower left", frameon=False)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,9 @@ from serving.gateway.protocol import GuardedProtocol
 
 _BACKLOG = 2048
 _DRAIN_EXTRA_S = 2
+# Longer than clients keep idle connections (15 to 60 s), so that it is never the server who hangs up first and a
+# request meets a connection that is just being closed.
+_KEEP_ALIVE_S = 75
 
 
 def main() -> int:
@@ -91,6 +94,7 @@ def _serve(settings: Settings, gateway: Gateway, listener: socket.socket) -> Non
         log_config=None,
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.gateway.timeout_s) + _DRAIN_EXTRA_S,
     )
     for orderly in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again once it has drained

@@ -47,7 +47,7 @@ def log(loaded: UseCaseFile, tmp_path_factory: pytest.TempPathFactory) -> Offlin
     log.write("log", position, tables)
     rows = requests.assign(
         prediction_id=requests["key"], known_at=requests["at"], version="", score=np.nan, watermark=IMPORTED,
-        degraded=False,
+        degraded=False, position=1,
     )  # fmt: skip
     log.write("predictions", 1, {f"predictions/{use_case.name}": rows.drop(columns="key")})
     known = labels.rename(columns={"key": "prediction_id"}).assign(known_at=labels["at"], position=1)

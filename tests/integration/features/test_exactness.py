@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.clock import to_us
-from core.settings import Settings
+from core.settings import Settings, StreamSettings
 from features.audit import audit_features
 from features.importing import instances_of
 from features.materialization import compute_batch_view, publish
@@ -32,11 +32,11 @@ SHOPS = ("a", "b", "ünïcode shop/1", "c:d")
 class World:
     """A stream worker, a reader and a clock over one Redis and one folder."""
 
-    def __init__(self, client: redis.Redis, home: Path) -> None:
+    def __init__(self, client: redis.Redis, home: Path, flush_every_s: float = 0.01) -> None:
         self.client = client
         client.flushdb()
         self.use_case = sample_use_case()
-        self.settings = Settings(home=home, clock="event")
+        self.settings = Settings(home=home, clock="event", stream=StreamSettings(flush_every_s=flush_every_s))
         self.keys = Keys(self.settings.redis.namespace)
         self.log = OfflineLog(self.settings.offline_dir)
         self.worker = self.new_worker()
