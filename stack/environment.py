@@ -13,6 +13,7 @@ from core.settings import Settings, inherited_environment
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 STACK_MARKER = "EVERGREEN_STACK"
+PROCESS_MARKER = "EVERGREEN_PROCESS"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 

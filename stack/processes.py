@@ -62,6 +62,8 @@ class Process:
         ports: what must be free before it starts.
         needs: processes that must outlive it, if they run here: they are stopped after it.
         stop_s: seconds it gets to end before it is killed.
+        leaves_children: whether processes of its own outlive it when it is killed, and must be ended before it can
+            be started again.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Process:
     ports: tuple[Port, ...] = ()
     needs: tuple[str, ...] = ()
     stop_s: int = 10
+    leaves_children: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,7 @@ def _mlflow(settings: Settings) -> Process:
         command=command,
         ready=http_ok(f"{settings.mlflow_url}/health"),
         address=settings.mlflow_url,
+        leaves_children=True,
         ports=(Port(port, "EVERGREEN_MLFLOW__PORT"),),
     )
 
@@ -232,6 +236,7 @@ def _torchserve(settings: Settings) -> Process:
         command=command,
         ready=torchserve_healthy(settings),
         address=settings.torchserve_inference_url,
+        leaves_children=True,
         ports=(
             Port(own.inference_port, "EVERGREEN_TORCHSERVE__INFERENCE_PORT"),
             Port(own.management_port, "EVERGREEN_TORCHSERVE__MANAGEMENT_PORT"),

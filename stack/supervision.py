@@ -18,7 +18,7 @@ from typing import Any
 
 from core.errors import StackError
 from core.settings import Settings
-from stack.environment import child_environment, stack_marker
+from stack.environment import PROCESS_MARKER, child_environment, stack_marker
 from stack.processes import Command, Process
 
 # sun_path holds 108 bytes with its final zero on Linux, 104 on macOS; supervisord binds "<path>.<pid>" first
@@ -200,12 +200,14 @@ class Supervisor:
         )
 
     def _program_section(self, process: Process, command: Command) -> str:
+        takeover = (sys.executable, "-m", "stack.takeover", process.name) if process.leaves_children else ()
+        env = {**command.env, PROCESS_MARKER: process.name}
         return _section(
             f"program:{process.name}",
             {
-                "command": shlex.join(command.argv),
+                "command": shlex.join(takeover + command.argv),
                 "directory": command.cwd,
-                "environment": ",".join(f"{name}={_quoted(name, value)}" for name, value in command.env.items()),
+                "environment": ",".join(f"{name}={_quoted(name, value)}" for name, value in env.items()),
                 "autostart": "true",
                 "autorestart": "true",
                 "startsecs": 1,

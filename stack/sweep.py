@@ -7,7 +7,7 @@ import contextlib
 import psutil
 
 from core.settings import Settings
-from stack.environment import STACK_MARKER, stack_marker
+from stack.environment import PROCESS_MARKER, STACK_MARKER, stack_marker
 
 _PATIENCE_S = 5.0
 _ROUNDS = 3
@@ -25,7 +25,8 @@ def members(settings: Settings) -> list[psutil.Process]:
     return [
         process
         for process in psutil.process_iter()
-        if process.pid not in spared and (_marker(process) == marker or _redis_folder(process) == redis_dir)
+        if process.pid not in spared
+        and (_variable(process, STACK_MARKER) == marker or _redis_folder(process) == redis_dir)
     ]
 
 
@@ -50,14 +51,22 @@ def end_members(settings: Settings) -> list[str]:
     return ended
 
 
-def _marker(process: psutil.Process) -> str | None:
+def kill_members(settings: Settings, *, process: str) -> None:
+    """Kill what is left of one process of the stack; its children know its name from their environment."""
+    left = [member for member in members(settings) if _variable(member, PROCESS_MARKER) == process]
+    for member in left:
+        _signal(member, kill=True)
+    psutil.wait_procs(left, timeout=_PATIENCE_S)
+
+
+def _variable(process: psutil.Process, name: str) -> str | None:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
-        marker: str | None = process.environ().get(STACK_MARKER)
-        return marker
+        value: str | None = process.environ().get(name)
     except (psutil.Error, OSError):
         return None
+    return value
 
 
 def _redis_folder(process: psutil.Process) -> str | None:
