@@ -12,7 +12,7 @@ from core.errors import EvergreenError
 from core.use_case import UseCase
 from flows.context import FlowContext, open_context
 from flows.versions import live_version
-from monitoring.look import Served, look, window_start
+from monitoring.look import Served, draw_page, look, window_start
 from monitoring.triggers import decide_retrain
 
 ACTOR = "flow monitor"
@@ -49,25 +49,25 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
 
 
 def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision:
-    """One look at one use case: measure, decide, record, request."""
+    """One look at one use case: measure, decide, record, request; draw the first of a version and what calls."""
     name, since = use_case.name, window_start(use_case, moment)
     served = Served(
         context.log.predictions(name, since=since, until=moment), context.log.labels(name, since=since, known_by=moment)
     )
-    facts = look(
-        use_case,
-        live_version(context, name),
-        served,
-        as_of=moment,
-        last_retrain_at=last_retrain_at(context, name),
-        page=context.settings.home / "reports" / name / f"{moment:%Y-%m-%dT%H%M%S}.html",
-    )
+    live = live_version(context, name)
+    facts = look(use_case, live, served, as_of=moment, last_retrain_at=last_retrain_at(context, name))
     decision = decide_retrain(facts, use_case.policy)
     decision_id = context.ledger.record(
         name, "trigger", decision, actor=ACTOR, as_of=moment, version=facts.version
     )  # fmt: skip
     if decision.action == "retrain":
         request_retrain(name, moment, decision, decision_id)
+    pages = context.settings.home / "reports" / name
+    if live is not None and facts.drift is not None:
+        worth_a_page = decision.action == "retrain" or not any(pages.glob(f"*-v{live.version}.html"))
+        if worth_a_page:
+            page = pages / f"{moment:%Y-%m-%dT%H%M%S}-v{live.version}.html"
+            draw_page(use_case, live, served, as_of=moment, page=page)
     return decision
 
 

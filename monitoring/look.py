@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from core.use_case import UseCase
-from monitoring.drift import measure_drift, served_columns
+from monitoring.drift import draw_drift, measure_drift, served_columns
 from monitoring.performance import join_labels, measure
 from monitoring.triggers import DriftFacts, MonitorFacts
 
@@ -56,7 +56,6 @@ def look(
     *,
     as_of: datetime,
     last_retrain_at: datetime | None,
-    page: Path | None = None,
 ) -> MonitorFacts:
     """Gather the facts of one look; only what the live version itself answered counts.
 
@@ -66,7 +65,6 @@ def look(
         served: predictions since `window_start` and their labels.
         as_of: the moment of the look.
         last_retrain_at: what moment the newest retrain was called for.
-        page: where Evidently's page goes; None: nowhere.
     """
     policy = use_case.policy
     facts = MonitorFacts(
@@ -77,7 +75,7 @@ def look(
     if live is None or served.predictions.empty:
         return facts
     answered = served.predictions.loc[served.predictions["version"] == live.version]
-    recent = answered.loc[answered["at"] >= as_of - policy.monitor_window]
+    recent = _recent(use_case, live, served, as_of)
     performance = measure(join_labels(answered, served.labels, use_case.label.horizon, as_of))
     drift = None
     if len(recent) >= policy.min_monitor_rows:
@@ -86,9 +84,24 @@ def look(
             live.reference,
             categorical=use_case.categorical,
             threshold=policy.drift_threshold,
-            page=page,
         )
         drift = DriftFacts(
             rows=report.rows, share=report.share, score_distance=report.score_distance, drifted=report.drifted
         )
     return facts.seen(rows=len(recent), performance=performance, drift=drift)
+
+
+def draw_page(use_case: UseCase, live: LiveVersion, served: Served, *, as_of: datetime, page: Path) -> None:
+    """Write Evidently's report about the predictions a look at `as_of` saw."""
+    draw_drift(
+        served_columns(_recent(use_case, live, served, as_of), use_case.features.columns),
+        live.reference,
+        categorical=use_case.categorical,
+        threshold=use_case.policy.drift_threshold,
+        page=page,
+    )
+
+
+def _recent(use_case: UseCase, live: LiveVersion, served: Served, as_of: datetime) -> pd.DataFrame:
+    answered = served.predictions.loc[served.predictions["version"] == live.version]
+    return answered.loc[answered["at"] >= as_of - use_case.policy.monitor_window]

@@ -82,7 +82,9 @@ def _demo_settings(settings: Settings, home: Path) -> Settings:
     if LocalStack(old).is_up():
         LocalStack(old).down()
     shutil.rmtree(home, ignore_errors=True)
-    moved: dict[str, Any] = {"home": home, "clock": "event"}
+    # Months pass in seconds, and flows ask for the log when they need it: write it in larger pieces.
+    stream = settings.stream.model_copy(update={"flush_every_s": 20.0})
+    moved: dict[str, Any] = {"home": home, "clock": "event", "stream": stream}
     for group in ("redis", "mlflow", "prefect", "torchserve", "gateway"):
         values = getattr(settings, group)
         ports = {name: _port(getattr(values, name)) for name in type(values).model_fields if name.endswith("port")}

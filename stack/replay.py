@@ -155,13 +155,13 @@ class Replay:
         requests, labels = (self._between(f, since, until) for f in (self._plan.history.requests, self._labels))
         if is_live:
             await traffic.predict(requests, until)
-        positions = [
-            await traffic.send_events(source, self._between(events, since, until), until)
+        sent = [
+            traffic.send_events(source, self._between(events, since, until), until)
             for source, events in self._plan.history.events.items()
         ]
-        if is_live:
-            await traffic.send_labels(labels, until)
-        await self._applied(max(positions, default=0))
+        answered = traffic.send_labels(labels if is_live else labels.iloc[:0], until)
+        *positions, _ = await asyncio.gather(*sent, answered)
+        await self._applied(max((p for p in positions if p), default=0))
 
     async def _first_version(self, session: aiohttp.ClientSession, now: datetime) -> None:
         plan = self._plan

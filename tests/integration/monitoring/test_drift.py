@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import measure_drift, served_columns
+from monitoring.drift import draw_drift, measure_drift, served_columns
 
 # Evidently reads its own models with an old interface of pydantic and asks for deprecated names.
 pytestmark = [
@@ -46,9 +46,9 @@ def test_two_samples_of_one_distribution_do_not_drift() -> None:
 def test_what_moved_is_named_largest_first_and_the_page_is_written(tmp_path: Path) -> None:
     page = tmp_path / "taxi" / "2019-02-05.html"
 
-    report = measure_drift(
-        rows(6000, 1, fare=1.0, vendor=0.9), rows(5000, 2), categorical=CODES, threshold=0.2, page=page
-    )
+    live, reference = rows(6000, 1, fare=1.0, vendor=0.9), rows(5000, 2)
+    report = measure_drift(live, reference, categorical=CODES, threshold=0.2)
+    draw_drift(live, reference, categorical=CODES, threshold=0.2, page=page)
 
     assert list(report.drifted) == ["fare", "vendor"]
     assert report.columns["fare"] == pytest.approx(1.0, abs=0.1)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,14 +63,13 @@ def test_only_what_the_live_version_answered_counts(measured: list[Any]) -> None
     old, new = served([1.5 + i for i in range(20)], "1"), served([1.5 + i for i in range(12)], "2")
     both = Served(pd.concat([old.predictions, new.predictions]), pd.concat([old.labels, new.labels]))
 
-    facts = look(Watched(), LIVE, both, as_of=NOW, last_retrain_at=None, page=Path("page"))  # type: ignore[arg-type]
+    facts = look(Watched(), LIVE, both, as_of=NOW, last_retrain_at=None)  # type: ignore[arg-type]
 
     assert (facts.version, facts.rows, facts.reference_log_loss) == ("2", 12, 0.5)
     assert facts.performance is not None
     assert facts.performance.rows == 12
     assert facts.drift is not None
     assert (facts.drift.rows, facts.drift.share, facts.drift.drifted) == (12, 1.0, {"fare": 0.4})
-    assert measured[0][1]["page"] == Path("page")
 
 
 def test_drift_is_measured_on_the_window_and_performance_on_what_is_due(measured: list[Any]) -> None:
