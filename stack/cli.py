@@ -34,7 +34,7 @@ features.command()(inspect.rebuild)
 def main() -> None:
     """Run one command. Exit code 0: done; 1: the answer is no, or it failed; 2: wrong usage or settings."""
     try:
-        app()
+        app(prog_name="evergreen")
     except SettingsError as error:
         say_error(error)
         sys.exit(USAGE)
