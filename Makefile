@@ -53,7 +53,8 @@ down: install
 
 # ends the stack first: its processes would otherwise go on without their files
 clean:
-	@if [ -x $(BIN)/evergreen ]; then $(BIN)/evergreen down; EVERGREEN_HOME=.evergreen/demo $(BIN)/evergreen down; fi
+	@if [ -x $(BIN)/evergreen ]; then $(BIN)/evergreen down; \
+	  for home in .evergreen/demo/*/; do [ ! -d "$$home" ] || EVERGREEN_HOME="$$home" $(BIN)/evergreen down; done; fi
 	rm -rf $(VENV) .evergreen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache \
 	  build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

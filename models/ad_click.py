@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from core.torch_classifier import TorchClassifier, TorchTraining
-from core.use_case import Classifier, EventSource, Field, History, Label, Policy, UseCase
+from core.use_case import Classifier, EventSource, Field, History, Label, Policy, ReplaySpan, UseCase
 from features.definitions import Aggregate, BatchView, Columns, FeatureSet, RequestView, WindowView
 
 if TYPE_CHECKING:
@@ -180,8 +180,14 @@ ad_click = UseCase(
         monitor_window=timedelta(days=2),
         monitor_every=timedelta(days=2),
         min_monitor_rows=2000,
+        materialize_every=timedelta(days=2),
         retrain_every=timedelta(days=5),
         cooldown=timedelta(days=2),
+    ),
+    replay=ReplaySpan(
+        start=datetime(2017, 1, 1, tzinfo=UTC),
+        first_training=datetime(2017, 1, 6, tzinfo=UTC),
+        end=datetime(2017, 1, 31, tzinfo=UTC),
     ),
     categorical=tuple(f"{name}_code" for name in _CATEGORIES),
 )

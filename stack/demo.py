@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import socket
@@ -11,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import redis
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from core.clock import from_us
 from core.discovery import UseCaseFile, discover, select
 from core.errors import StackError
 from core.ledger import Ledger
 from core.settings import Settings
+from core.use_case import UseCase
 from features.audit import AuditReport, audit_features
 from features.offline import OfflineLog
-from features.point_in_time import to_us_array
 from features.streams import Keys
 from features.worker import settle
 from stack.comparison import Comparison, compare_with_frozen
@@ -33,6 +34,7 @@ from stack.replay import PrefectOrchestrator, Progress, Replay, ReplayPlan, Repl
 from stack.report import decisions_shown, draw, summary, write_page, write_summary
 
 _AUDITED = 1000
+_WITH_PORTS = ("redis", "mlflow", "prefect", "torchserve", "gateway")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def run(settings: Settings, use_case: str, keep: bool) -> int:
         outcome = _judge(demo_settings, loaded, result)
         _publish(demo_settings, loaded, outcome, folder)
         _print(console, demo_settings, loaded, outcome, folder)
-        _print_addresses(console, demo_settings, loaded, history.requests, keep)
+        _print_addresses(console, settings, demo_settings, loaded.use_case, keep)
     ok = not result.record.failed and outcome.audit.is_clean
     return 0 if ok else 1
 
@@ -85,11 +87,17 @@ def _demo_settings(settings: Settings, home: Path) -> Settings:
     # Months pass in seconds, and flows ask for the log when they need it: write it in larger pieces.
     stream = settings.stream.model_copy(update={"flush_every_s": 20.0})
     moved: dict[str, Any] = {"home": home, "clock": "event", "stream": stream}
-    for group in ("redis", "mlflow", "prefect", "torchserve", "gateway"):
+    return settings.model_copy(update=moved | free_ports(settings))
+
+
+def free_ports(settings: Settings) -> dict[str, Any]:
+    """Groups of settings with the ports they name, or free ones in place of those that are taken."""
+    moved = {}
+    for group in _WITH_PORTS:
         values = getattr(settings, group)
         ports = {name: _port(getattr(values, name)) for name in type(values).model_fields if name.endswith("port")}
         moved[group] = values.model_copy(update=ports)
-    return settings.model_copy(update=moved)
+    return moved
 
 
 def _port(wanted: int) -> int:
@@ -208,33 +216,39 @@ def _print(console: Console, settings: Settings, loaded: UseCaseFile, outcome: _
     )
 
 
-def _print_addresses(console: Console, settings: Settings, loaded: UseCaseFile, requests: Any, keep: bool) -> None:
-    use_case = loaded.use_case
+def _print_addresses(console: Console, usual: Settings, settings: Settings, use_case: UseCase, keep: bool) -> None:
     drift = settings.home / "reports" / use_case.name / "latest.html"
     console.print(f"MLflow    {settings.mlflow_url}")
     console.print(f"Prefect   {settings.prefect_api_url.removesuffix('/api')}")
     console.print(f"Gateway   {settings.gateway_url}/docs")
-    console.print(f"Evidently {drift}")
+    console.print(f"Evidently {drift}", soft_wrap=True)
+    url = f"{settings.gateway_url}/v1/models/{use_case.name}/predict"
+    headers = {"Content-Type": "application/json"}
+    if use_case.replay is not None:
+        headers["X-Evergreen-Now"] = f"{use_case.replay.end:%Y-%m-%dT%H:%M:%SZ}"
     instance = {f.name: f.example for f in use_case.request_fields if f.example is not None}
-    span_end = use_case.replay.end if use_case.replay else from_us(int(to_us_array(requests["at"])[-1]))
-    console.print("A live prediction:")
-    console.print(
-        f"curl -s {settings.gateway_url}/v1/models/{use_case.name}/predict -H 'Content-Type: application/json' "
-        f"-H 'X-Evergreen-Now: {span_end:%Y-%m-%dT%H:%M:%SZ}' -d '{_json({'instances': [instance]})}'",
-        soft_wrap=True,
-    )
+    body = json.dumps({"instances": [instance]})
+    shown = " ".join(f"-H '{name}: {value}'" for name, value in headers.items())
+    console.print("A live prediction, and its answer:")
+    console.print(f"curl -s {url} {shown} -d '{body}'", soft_wrap=True, highlight=False)
+    console.print(httpx.post(url, headers=headers, content=body, timeout=30).text, soft_wrap=True, highlight=False)
     if keep:
-        console.print(f"The stack goes on; stop it with: EVERGREEN_HOME={settings.home} .venv/bin/evergreen down")
+        variables = " ".join(f"{name}={value}" for name, value in _variables(usual, settings).items())
+        console.print(f"The stack goes on; stop it with: {variables} .venv/bin/evergreen down", soft_wrap=True)
     else:
         console.print("The stack stops now; run make demo KEEP=1 to keep it.")
+
+
+def _variables(usual: Settings, settings: Settings) -> dict[str, str]:
+    """The environment variables by which the command line finds the demo's stack."""
+    found = {"EVERGREEN_HOME": str(settings.home), "EVERGREEN_CLOCK": settings.clock}
+    for group in _WITH_PORTS:
+        before, after = getattr(usual, group).model_dump(), getattr(settings, group).model_dump()
+        changed = {name: value for name, value in after.items() if value != before[name]}
+        found |= {f"EVERGREEN_{group}__{name}".upper(): str(value) for name, value in changed.items()}
+    return found
 
 
 def _say_what_was_dropped(console: Console, dropped: Any, left: int) -> None:
     reasons = ", ".join(f"{rows:,} {name}" for name, rows in dropped.items() if rows)
     console.print(f"History: {left:,} questions; left out by the data checks: {reasons or 'nothing'}.")
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value)
