@@ -66,8 +66,8 @@ class OfflineLog:
         """Predictions with ``at`` in [since, until), sorted by ``at``.
 
         Columns: ``prediction_id, at, known_at, position, version, score, watermark, degraded``, the request's
-        fields, and ``f__<feature>`` (float32, as served). Imported requests have version "" and watermark -1. A prediction
-        whose first answer was lost on the way and that was scored again counts once, as it was last logged.
+        fields, and ``f__<feature>`` (float32, as served). Imported requests have version "" and watermark -1. A
+        prediction whose first answer was lost on the way and that was scored again counts once, as last logged.
         """
         slack = timedelta(days=2)  # a request's time and the day it was logged may differ by the lateness
         frame = self._read(
