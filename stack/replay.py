@@ -63,6 +63,7 @@ class Retrain:
         version: what it registered; None if nothing.
         promoted: whether it went live.
         seconds: from the decision to its answering, or to the verdict.
+        fingerprint: of the training set; None if there was none.
     """
 
     at: datetime
@@ -70,6 +71,7 @@ class Retrain:
     version: str | None
     promoted: bool
     seconds: float
+    fingerprint: str | None = None
 
 
 @dataclass
@@ -197,7 +199,8 @@ class Replay:
             await self._live(session, promotion.version)
         decided = promotion or gate
         version = decided.version if decided else None
-        self._retrains.append(Retrain(now, reason, version, promotion is not None, time.monotonic() - started))
+        seconds, fingerprint = time.monotonic() - started, gate.evidence.get("fingerprint") if gate else None
+        self._retrains.append(Retrain(now, reason, version, promotion is not None, seconds, fingerprint))
 
     async def _live(self, session: aiohttp.ClientSession, version: str) -> None:
         url = f"{self._settings.gateway_url}/v1/models/{self._plan.use_case.name}"

@@ -28,7 +28,13 @@ def summary(use_case: UseCase, result: ReplayResult, comparison: Comparison) -> 
         "degraded_predictions": result.record.degraded,
         "failed_requests": len(result.record.failed),
         "retrains": [
-            {"at": r.at.isoformat(), "reason": r.reason, "version": r.version, "promoted": r.promoted}
+            {
+                "at": r.at.isoformat(),
+                "reason": r.reason,
+                "version": r.version,
+                "promoted": r.promoted,
+                "training_set": r.fingerprint,
+            }
             for r in result.retrains
         ],
         "log_loss": {"frozen": comparison.frozen, "evergreen": comparison.evergreen},
