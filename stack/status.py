@@ -194,8 +194,11 @@ def _redis_facts(settings: Settings, problems: list[str]) -> tuple[dict[str, str
             pipe.hgetall(keys.routes)
             pipe.get(keys.cursor)
             for stream in (keys.log, keys.predictions, keys.labels):
-                pipe.xrevrange(stream, count=1)
-            routes, cursor, *newest = pipe.execute()
+                pipe.xinfo_stream(stream)
+            routes, cursor, *streams = pipe.execute(raise_on_error=False)
+        for fault in (routes, cursor):
+            if isinstance(fault, redis.RedisError):
+                raise fault
         waiting: Any = client.xrange(keys.log, min=f"({entry_id_of(int(cursor or 0))}", count=1)
     except redis.RedisError as error:
         problems.append(f"Redis does not answer ({error}); routes and freshness are unknown")
@@ -203,14 +206,19 @@ def _redis_facts(settings: Settings, problems: list[str]) -> tuple[dict[str, str
     finally:
         client.close()
     routed = {name.decode(): str(orjson.loads(value)["version"]) for name, value in routes.items()}
-    event, prediction, label = (_age_s(found) for found in newest)
-    return routed, Freshness(_age_s(waiting) or 0.0, event, prediction, label)
+    event, prediction, label = (_age_s(_newest_id(stream)) for stream in streams)
+    return routed, Freshness(_age_s(waiting[0][0] if waiting else None) or 0.0, event, prediction, label)
 
 
-def _age_s(entries: list[tuple[bytes, Any]]) -> float | None:
-    if not entries:
+def _newest_id(stream: Any) -> bytes | None:
+    """The id of the newest entry a stream ever had: written entries are trimmed. None if there was no stream yet."""
+    return None if isinstance(stream, Exception) else stream["last-generated-id"]
+
+
+def _age_s(entry_id: bytes | None) -> float | None:
+    if entry_id is None:
         return None
-    return round(max(0.0, time.time() - int(entries[0][0].split(b"-")[0]) / 1000), 1)
+    return round(max(0.0, time.time() - int(entry_id.split(b"-")[0]) / 1000), 1)
 
 
 def _use_cases(settings: Settings, routes: Mapping[str, str], problems: list[str]) -> list[UseCaseStatus]:

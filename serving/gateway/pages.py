@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
@@ -79,7 +80,7 @@ def build_pages(
     use_cases: Mapping[str, UseCase], store: Store, routes: RouteTable, metrics: GatewayMetrics, lifespan: Lifespan
 ) -> FastAPI:
     """The FastAPI application; its lifespan is the gateway's."""
-    app = FastAPI(title="Evergreen", version="1", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
+    app = FastAPIOffline(title="Evergreen", version="1", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
     _answer_errors(app)
     _add_probes(app, store, routes, metrics)
     _add_models(app, use_cases, routes)
