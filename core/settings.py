@@ -74,7 +74,9 @@ class LedgerSettings(_Group):
 class StreamSettings(_Group):
     """Streams into online features and the offline log."""
 
-    flush_every_s: float = Field(2.0, description="Seconds between writes of the log to Parquet.", gt=0)
+    flush_every_s: float = Field(
+        60.0, description="Most seconds between writes of the log to Parquet; flows ask for one when they begin.", gt=0
+    )
     batch_entries: int = Field(256, description="Most stream entries applied in one step.", ge=1)
     max_entries: int = Field(200_000, description="Entries a stream may hold before writers are refused.", ge=1000)
 
@@ -129,8 +131,8 @@ class Settings(BaseSettings):
     @property
     def gateway_url(self) -> str:
         """Where clients on this machine reach the gateway."""
-        host = "127.0.0.1" if self.gateway.host == "0.0.0.0" else self.gateway.host
-        return f"http://{host}:{self.gateway.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.gateway.host, self.gateway.host)
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
 
     @property
     def torchserve_inference_url(self) -> str:

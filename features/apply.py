@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, cast
 
 import numpy as np
@@ -92,8 +93,8 @@ class Applier:
         for stored in views:
             if isinstance(stored.view, WindowView):
                 self._windows.setdefault(stored.view.source, []).append(stored)
-        spans = [v.view.slots * v.view.tile_us for v in views if isinstance(v.view, WindowView)]
-        self._keep_s = max(spans, default=DAY_US) // 1_000_000 + 2 * 86_400
+        spans = [v.view.slots * v.view.tile if isinstance(v.view, WindowView) else v.view.ttl for v in views]
+        self._keep_s = int(max(spans, default=timedelta(0)).total_seconds()) + 2 * 86_400
 
     def cursor(self) -> int:
         """Position of the last applied entry; 0 before the first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Columns = Mapping[str, npt.NDArray[Any]]
+MAX_AHEAD = timedelta(minutes=5)
+"""How far ahead of now an event or a question may lie; clocks differ."""
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1))
 
 
@@ -121,8 +124,8 @@ class WindowView:
 
     @property
     def slots(self) -> int:
-        """Tiles kept per entity: the longest window, the lateness, and one more for the tile being filled."""
-        return max(self.window_tiles) + -(-self.lateness // self.tile) + 1
+        """Tiles kept per entity: the longest window, the lateness, what events may lie ahead, and one more."""
+        return max(self.window_tiles) + -(-(self.lateness + MAX_AHEAD) // self.tile) + 1
 
     @property
     def measures(self) -> tuple[tuple[str, float], ...]:
@@ -256,7 +259,13 @@ def _view_spec(view: View) -> dict[str, Any]:
         return {"kind": "request", "name": view.name, "inputs": list(view.inputs), "columns": list(view.columns)}
     base = {"name": view.name, "entity": view.entity, "source": view.source, "columns": list(view.columns)}
     if isinstance(view, BatchView):
-        return base | {"kind": "batch", "ttl_s": view.ttl.total_seconds(), "defaults": list(view.defaults)}
+        return base | {
+            "kind": "batch",
+            "ttl_s": view.ttl.total_seconds(),
+            "lookback_s": view.lookback.total_seconds(),
+            "defaults": list(view.defaults),
+            "code": hashlib.sha256(inspect.getsource(view.compute).encode()).hexdigest()[:16],
+        }
     aggregates = [
         {"name": a.name, "kind": a.kind, "field": a.field, "resolution": a.resolution, "default": a.default}
         for a in view.aggregates
@@ -317,15 +326,30 @@ def _validate_window_view(use_case: UseCase, view: WindowView) -> None:
         raise LeakageError(use_case.name, f"{where} has lateness {view.lateness}", "Use zero or more.")
     fields: dict[str, Field] = {f.name: f for f in use_case.source(view.source).fields}
     for aggregate in view.aggregates:
-        if aggregate.kind == "count":
-            continue
-        if aggregate.field not in fields or fields[aggregate.field].dtype == "str":
-            raise UseCaseError(
-                use_case.name,
-                f"{where}: aggregate {aggregate.name!r} needs a numeric field of {view.source!r}, "
-                f"got {aggregate.field!r}",
-                f"Use one of: {', '.join(n for n, f in fields.items() if f.dtype != 'str')}.",
-            )
+        _validate_aggregate(use_case, where, aggregate, fields)
+
+
+def _validate_aggregate(use_case: UseCase, where: str, aggregate: Aggregate, fields: Mapping[str, Field]) -> None:
+    if aggregate.kind not in ("count", "sum", "mean") or (aggregate.kind == "count") != (aggregate.field is None):
+        raise UseCaseError(
+            use_case.name,
+            f"{where}: aggregate {aggregate.name!r} is a {aggregate.kind!r} of the field {aggregate.field!r}",
+            "Use a count without a field, or a sum or mean of a field.",
+        )
+    if not aggregate.resolution > 0:
+        raise UseCaseError(
+            use_case.name,
+            f"{where}: aggregate {aggregate.name!r} has the resolution {aggregate.resolution}",
+            "Use a number above 0.",
+        )
+    if aggregate.field is None:
+        return
+    if aggregate.field not in fields or fields[aggregate.field].dtype == "str":
+        raise UseCaseError(
+            use_case.name,
+            f"{where}: aggregate {aggregate.name!r} needs a numeric field of its source, got {aggregate.field!r}",
+            f"Use one of: {', '.join(n for n, f in fields.items() if f.dtype != 'str')}.",
+        )
 
 
 def _validate_request_view(use_case: UseCase, view: RequestView) -> None:

@@ -42,7 +42,7 @@ def import_history(
             use_case=use_case.name, version="", watermark=IMPORTED, now_us=int(at_us[-1]),
             ids=[f"import-{key}" for key in part["key"]], at_us=at_us, degraded=[[]] * n,
             matrix=np.zeros((n, 0), np.float32), scores=np.full(n, np.nan, np.float32),
-            instances=instances_of(use_case, part),
+            instances=instances_of(use_case, part), columns=(),
         )  # fmt: skip
         client.xadd(keys.predictions, fields)
     for start in range(0, len(labels), _CHUNK):

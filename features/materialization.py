@@ -53,7 +53,6 @@ def publish(
         The entry's position.
     """
     rows = {str(entity): values for entity, values in zip(frame.index, frame.to_numpy().tolist(), strict=True)}
-    fields = encode_batch(
-        use_case.name, view.name, view_digest(view), rows, as_of_us=to_us(as_of), known_at_us=to_us(as_of)
-    )
+    name, us = f"{use_case.name}/{view.name}@{view_digest(view)}", to_us(as_of)
+    fields = encode_batch(name, view.outputs, rows, as_of_us=us, known_at_us=us)
     return position_of(cast(bytes, client.xadd(keys.log, fields)))

@@ -136,9 +136,7 @@ class OfflineLog:
         files = _files(self._root / table, since, until, self.flushed(), table.parts[0])
         if not files:
             return pd.DataFrame()
-        schema = pa.unify_schemas(
-            [pq.read_schema(file) for file in _one_per_shape(files)], promote_options="permissive"
-        )
+        schema = pa.unify_schemas([pq.read_schema(file) for file in files], promote_options="permissive")
         column, (low, high) = ("at", by_at) if by_at else ("known_at", (since, until))
         condition = None
         for bound, is_low in ((low, True), (high, False)):
@@ -167,11 +165,6 @@ def _files(
         for file in sorted(day.glob("*.parquet"))
         if int(file.stem.split("-")[0]) < complete
     ]
-
-
-def _one_per_shape(files: list[Path]) -> list[Path]:
-    """The files whose columns can differ: within a table only new versions or declarations change them."""
-    return files if len(files) <= 64 else files[:: max(1, len(files) // 64)] + [files[-1]]
 
 
 def _remove_unfinished(folder: Path, start: int) -> None:

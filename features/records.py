@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ import pandas as pd
 
 from core.use_case import Field, UseCase
 from features.columns import column_array
-from features.definitions import feature_set
 from features.offline import stamp
 from features.streams import Entry, position_of
 
@@ -27,9 +27,9 @@ def log_tables(entries: Sequence[Entry], use_cases: Mapping[str, UseCase]) -> di
         name, known_at = entry[b"name"].decode(), int(entry[b"known_at"])
         data = orjson.loads(entry[b"data"])
         if kind == b"events":
-            parts.setdefault(f"events/{name}", []).append(_event_rows(data, fields.get(name, ()), position, known_at))
+            parts.setdefault(f"events/{name}", []).append(_event_rows(data, fields.get(name), position, known_at))
         else:
-            parts.setdefault(f"batch/{name}", []).append(_batch_rows(data, name, use_cases, position, known_at))
+            parts.setdefault(f"batch/{name}", []).append(_batch_rows(data, position, known_at))
     return {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
 
 
@@ -38,10 +38,9 @@ def prediction_tables(entries: Sequence[Entry], use_cases: Mapping[str, UseCase]
     parts: dict[str, list[pd.DataFrame]] = {}
     for entry_id, entry in entries:
         meta = orjson.loads(entry[b"meta"])
-        use_case = use_cases.get(meta["use_case"])
-        if use_case is not None:
-            rows = _prediction_rows(entry, meta, use_case).assign(position=np.int64(position_of(entry_id)))
-            parts.setdefault(f"predictions/{use_case.name}", []).append(rows)
+        rows = _prediction_rows(entry, meta, use_cases.get(meta["use_case"]))
+        rows["position"] = np.int64(position_of(entry_id))
+        parts.setdefault(f"predictions/{meta['use_case']}", []).append(rows)
     return {table: pd.concat(frames, ignore_index=True) for table, frames in parts.items()}
 
 
@@ -62,12 +61,25 @@ def label_tables(entries: Sequence[Entry], use_cases: Mapping[str, UseCase]) -> 
     return tables
 
 
-def _field_columns(fields: Sequence[Field], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {f.name: column_array(f, (row.get(f.name) for row in rows)) for f in fields}
+def _field_columns(fields: Sequence[Field] | None, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The fields as columns; what was acknowledged is kept, also where today's declaration is another.
+
+    A field that is required today and absent in a row becomes null there; of a source or use case that is no
+    longer declared (None), the values are kept as they came.
+    """
+    if fields is None:
+        names = dict.fromkeys(name for row in rows for name in row if name not in ("id", "at_us", "at"))
+        return {name: [row.get(name) for row in rows] for name in names}
+    columns = {}
+    for field in fields:
+        values = [row.get(field.name) for row in rows]
+        fitting = field if None not in values else replace(field, nullable=True)
+        columns[field.name] = column_array(fitting, values)
+    return columns
 
 
 def _event_rows(
-    events: Sequence[Mapping[str, Any]], fields: Sequence[Field], position: int, known_at: int
+    events: Sequence[Mapping[str, Any]], fields: Sequence[Field] | None, position: int, known_at: int
 ) -> pd.DataFrame:
     frame = pd.DataFrame({"id": [event["id"] for event in events]} | _field_columns(fields, events))
     frame["at"] = stamp([event["at_us"] for event in events])
@@ -77,13 +89,10 @@ def _event_rows(
     return frame
 
 
-def _batch_rows(
-    data: Mapping[str, Any], name: str, use_cases: Mapping[str, UseCase], position: int, known_at: int
-) -> pd.DataFrame:
-    use_case, _, view_name = name.partition("/")
-    view = next(v for v in feature_set(use_cases[use_case]).batch_views if v.name == view_name.partition("@")[0])
-    rows = np.array(list(data["rows"].values()), dtype=np.float64).reshape(-1, len(view.outputs))
-    frame = pd.DataFrame(rows, columns=list(view.outputs))
+def _batch_rows(data: Mapping[str, Any], position: int, known_at: int) -> pd.DataFrame:
+    outputs = data["outputs"]
+    rows = np.array(list(data["rows"].values()), dtype=np.float64).reshape(-1, len(outputs))
+    frame = pd.DataFrame(rows, columns=outputs)
     frame.insert(0, "entity", list(data["rows"]))
     frame["as_of"] = stamp([data["as_of_us"]] * len(frame))
     frame["known_at"] = stamp([known_at] * len(frame))
@@ -91,7 +100,7 @@ def _batch_rows(
     return frame
 
 
-def _prediction_rows(entry: Mapping[bytes, bytes], meta: Mapping[str, Any], use_case: UseCase) -> pd.DataFrame:
+def _prediction_rows(entry: Mapping[bytes, bytes], meta: Mapping[str, Any], use_case: UseCase | None) -> pd.DataFrame:
     instances = orjson.loads(entry[b"instances"])
     n = len(instances)
     matrix = np.frombuffer(entry[b"x"], dtype="<f4").reshape(n, -1)
@@ -101,9 +110,9 @@ def _prediction_rows(entry: Mapping[bytes, bytes], meta: Mapping[str, Any], use_
         "watermark": np.full(n, meta["watermark"], dtype=np.int64),
         "degraded": [len(reasons) > 0 for reasons in meta["degraded"]],
     }  # fmt: skip
-    columns |= _field_columns(use_case.request_fields, instances)
+    columns |= _field_columns(use_case.request_fields if use_case else None, instances)
     if matrix.shape[1]:
-        names = meta.get("columns") or use_case.features.columns
+        names = meta["columns"]
         columns |= {f"f__{name}": matrix[:, i] for i, name in enumerate(names)}
     frame = pd.DataFrame(columns)
     frame["at"] = stamp(meta["at_us"])

@@ -111,11 +111,20 @@ def encode_events(source: str, events: Sequence[Mapping[str, Any]], known_at_us:
 
 
 def encode_batch(
-    use_case: str, view: str, digest: str, rows: Mapping[str, Sequence[float]], *, as_of_us: int, known_at_us: int
+    name: str, outputs: Sequence[str], rows: Mapping[str, Sequence[float]], *, as_of_us: int, known_at_us: int
 ) -> Fields:
-    """Fields of a log entry that publishes a batch view: all its rows at once, entity -> values."""
-    data = {"as_of_us": as_of_us, "rows": {str(entity): list(values) for entity, values in rows.items()}}
-    return {"kind": "batch", "name": f"{use_case}/{view}@{digest}", "known_at": known_at_us, "data": orjson.dumps(data)}
+    """Fields of a log entry that publishes a batch view, ``<use case>/<view>@<digest>``: all its rows at once.
+
+    Args:
+        name: the view.
+        outputs: names of its columns.
+        rows: entity -> values.
+        as_of_us: what moment they were computed as of.
+        known_at_us: now.
+    """
+    packed = {str(entity): list(values) for entity, values in rows.items()}
+    data = {"as_of_us": as_of_us, "outputs": list(outputs), "rows": packed}
+    return {"kind": "batch", "name": name, "known_at": known_at_us, "data": orjson.dumps(data)}
 
 
 def encode_labels(use_case: str, labels: Sequence[Mapping[str, Any]], known_at_us: int) -> Fields:
@@ -136,7 +145,7 @@ def encode_predictions(  # noqa: PLR0913 - the fields of one record
     matrix: npt.NDArray[np.float32],
     scores: npt.NDArray[np.float32],
     instances: Sequence[Mapping[str, Any]],
-    columns: Sequence[str] = (),
+    columns: Sequence[str],
 ) -> Fields:
     """Fields of a predictions entry: one answered batch of n instances with its (n, d) matrix and n scores.
 

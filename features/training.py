@@ -43,19 +43,24 @@ class TrainingSet:
 
 
 def build_training_set(log: OfflineLog, use_case: UseCase, *, as_of: datetime, since: datetime) -> TrainingSet:
-    """Questions asked in [since, as_of) whose label is known by `as_of`, checked and sorted by time.
+    """Questions asked since `since` whose label is due and known by `as_of`, checked and sorted by time.
 
-    Rows that fail one of the use case's checks are left out and counted.
+    A label is due one horizon after the question. Younger questions are left out even where their label is
+    known: which labels come early may depend on the label. Rows that fail one of the use case's checks are left
+    out and counted.
     """
-    questions = log.predictions(use_case.name, since=since, until=as_of)
-    labels = log.labels(use_case.name, since=since, known_by=as_of)
     fields = [f.name for f in use_case.request_fields]
+    questions = log.predictions(use_case.name, since=since, until=as_of - use_case.label.horizon)
+    labels = log.labels(use_case.name, since=since, known_by=as_of)
+    questions = questions.reindex(columns=[*questions.columns, *(f for f in fields if f not in questions)])
     wanted = ["prediction_id", "at", "watermark", *fields]
     if questions.empty or labels.empty:
         rows = pd.DataFrame(columns=[*wanted, "label"])
     else:
         rows = questions[wanted].merge(labels[["prediction_id", "label"]], on="prediction_id")
+    rows, incomplete = _require_fields(use_case, rows)
     rows, dropped = apply_checks(use_case, rows)
+    dropped = incomplete | dropped
     rows = rows.sort_values(["at", *fields, "label"], kind="stable").reset_index(drop=True)
     if rows.empty:
         matrix = np.zeros((0, len(use_case.features.columns)), dtype=np.float32)
@@ -68,6 +73,15 @@ def build_training_set(log: OfflineLog, use_case: UseCase, *, as_of: datetime, s
         prediction_ids=rows["prediction_id"].to_numpy(dtype=object), requests=rows[wanted[1:]],
         fingerprint=fingerprint(matrix, y, at_us, use_case.features.columns), dropped=dropped,
     )  # fmt: skip
+
+
+def _require_fields(use_case: UseCase, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
+    """Leave out rows from before a field that is required now was asked for; named only if there are any."""
+    required = [f.name for f in use_case.request_fields if not f.nullable and f.dtype != "str"]
+    complete = rows[required].notna().all(axis=1)
+    if complete.all():
+        return rows, {}
+    return rows[complete], {"a required field is missing": int((~complete).sum())}
 
 
 def apply_checks(use_case: UseCase, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:

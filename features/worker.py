@@ -107,7 +107,7 @@ class StreamWorker:
         while not stop.is_set():
             try:
                 self.step()
-            except redis.ConnectionError as error:
+            except (redis.ConnectionError, redis.TimeoutError) as error:
                 logger.warning("Redis does not answer, trying again: %s", error)
                 stop.wait(0.5)
         self._flusher.flush(self._applier.cursor())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -9,8 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from core.errors import LedgerError
 from core.ledger import Ledger
+
+logger = logging.getLogger(__name__)
 
 # A killed holder blocks others for this long; a holder whose threads are starved may miss three renewals.
 _TTL_S = 60.0
@@ -64,5 +69,8 @@ def hold(ledger: Ledger, name: str) -> Iterator[Lease | None]:
 
 def _renew(ledger: Ledger, name: str, token: int, done: threading.Event) -> None:
     while not done.wait(_RENEW_S):
-        if not ledger.renew(name, token, _TTL_S):
-            return
+        try:
+            if not ledger.renew(name, token, _TTL_S):
+                return
+        except SQLAlchemyError as error:  # the next beat may get through; the lease lasts several
+            logger.warning("lease %s could not be renewed: %s", name, error)

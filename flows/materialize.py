@@ -28,12 +28,22 @@ def materialize(use_case: str, as_of: str | None = None) -> dict[str, int]:
     """
     context, positions = open_context(), {}
     context.settle()
+    problems: list[Exception] = []
     for declared in context.select(use_case):
         name = declared.use_case.name
         for view in feature_set(declared.use_case).batch_views:
-            position = publish_view(context, declared.use_case, view, context.moment(name, as_of))
+            try:
+                position = publish_view(context, declared.use_case, view, context.moment(name, as_of))
+            except Exception as problem:  # a view that cannot be computed must not keep the others from it
+                get_run_logger().error("%s/%s: %s", name, view.name, problem)
+                problems.append(problem)
+                continue
             if position is not None:
                 positions[f"{name}/{view.name}"] = position
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ExceptionGroup("some views could not be computed", problems)
     get_run_logger().info("published %s", ", ".join(positions) or "nothing")
     return positions
 

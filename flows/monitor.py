@@ -8,7 +8,6 @@ from prefect import flow, get_run_logger
 from prefect.events import emit_event
 
 from core.decision import Decision
-from core.errors import EvergreenError
 from core.use_case import UseCase
 from flows.context import FlowContext, open_context
 from flows.versions import live_version
@@ -39,7 +38,7 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
         try:
             decisions[name] = watch(context, declared.use_case, context.moment(name, as_of))
             get_run_logger().info("%s: %s: %s", name, decisions[name].action, decisions[name].reason)
-        except EvergreenError as problem:  # one use case that cannot be watched must not blind the others
+        except Exception as problem:  # one use case that cannot be watched must not blind the others
             problems.append(problem)
     if len(problems) == 1:
         raise problems[0]
@@ -72,9 +71,11 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
 
 
 def last_retrain_at(context: FlowContext, name: str) -> datetime | None:
-    """What moment the newest retrain was called for, by whom ever."""
+    """What moment the newest retrain was called for, by whom ever; those that failed do not count."""
     triggers = context.ledger.entries(name, kind="trigger", limit=_TRIGGERS)
-    return next((entry.as_of for entry in triggers if entry.action == "retrain"), None)
+    failed = {entry.evidence.get("decision_id") for entry in triggers if entry.action == "failed"}
+    called = (entry for entry in triggers if entry.action == "retrain" and str(entry.id) not in failed)
+    return next((entry.as_of for entry in called), None)
 
 
 def request_retrain(name: str, moment: datetime, decision: Decision, decision_id: int) -> None:

@@ -7,8 +7,9 @@ from datetime import datetime
 from prefect import flow, get_run_logger
 
 from core.decision import Decision
-from core.discovery import UseCaseFile, select
-from flows.context import FlowContext, open_context
+from core.discovery import UseCaseFile
+from core.errors import NotEnoughData
+from flows.context import ALL, FlowContext, open_context
 from flows.lease import Lease, hold
 from flows.steps import ACTOR, collect, compare, promote, register, train, trained_before
 
@@ -17,20 +18,40 @@ BY_HAND = "by hand"
 
 @flow(name="retrain")
 def retrain(use_case: str, as_of: str | None = None, reason: str = BY_HAND, decision_id: str | None = None) -> str:
-    """Retrain one use case; at most one retrain of it runs at a time, and none is done twice.
+    """Retrain a use case (or ``all``); at most one retrain of it runs at a time, and none is done twice.
 
     Args:
-        use_case: its name.
+        use_case: its name, or ``all``: those with too few labels are passed over.
         as_of: ISO 8601 moment whose knowledge to train on; now by default.
         reason: why, for people.
         decision_id: the ledger's id of the decision that called for it; recorded by hand if missing.
 
     Returns:
-        One sentence: what came of it.
+        One sentence for each: what came of it.
     """
-    context = open_context()
+    context, outcomes, problems = open_context(), [], []
     context.settle()
-    declared = select(context.use_cases, use_case)
+    for declared in context.select(use_case):
+        try:
+            outcomes.append(retrain_one(context, declared, as_of, reason, decision_id))
+        except NotEnoughData as problem:
+            if use_case != ALL:
+                raise
+            outcomes.append(str(problem))
+        except Exception as problem:  # one use case that cannot be trained must not keep the others from it
+            problems.append(problem)
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        raise ExceptionGroup("some use cases could not be retrained", problems)
+    return "; ".join(outcomes)
+
+
+def retrain_one(
+    context: FlowContext, declared: UseCaseFile, as_of: str | None, reason: str, decision_id: str | None
+) -> str:
+    """Retrain one use case under its lease, and record whatever comes of it."""
+    use_case = declared.use_case.name
     moment = context.moment(use_case, as_of)
     with hold(context.ledger, f"retrain/{use_case}") as lease:
         if lease is None:

@@ -86,6 +86,15 @@ def promote(context: FlowContext, name: str, version: str, verdict: Decision, mo
     context.registry.set_alias(name, CHALLENGER, version)
     if verdict.action == "promote":
         lease.require()
+        now, judged = context.registry.alias(name, CHAMPION), verdict.evidence.get("champion", {}).get("version")
+        if now != judged and "challenger" in verdict.evidence:
+            moved = (
+                f"the champion became {now} while this was judged against {judged}: move the alias by hand, or retrain"
+            )
+            context.ledger.record(
+                name, "promotion", Decision("keep", moved), actor=ACTOR, as_of=moment, version=version
+            )
+            return
         context.registry.set_alias(name, CHAMPION, version)
         decision = Decision("promote", verdict.reason, {"alias": CHAMPION})
         context.ledger.record(name, "promotion", decision, actor=ACTOR, as_of=moment, version=version)

@@ -59,6 +59,7 @@ def run(settings: Settings, use_case: str, keep: bool) -> int:
         0 if no request failed and every audited feature agreed, 1 otherwise.
     """
     console = Console()
+    _require_own_stack(settings)
     loaded = select(discover(settings.models_dir), use_case)
     if loaded.use_case.replay is None:
         raise StackError(f"{use_case} declares no replay=ReplaySpan(…), so there is nothing to show.")
@@ -98,6 +99,16 @@ def free_ports(settings: Settings) -> dict[str, Any]:
         ports = {name: _port(getattr(values, name)) for name in type(values).model_fields if name.endswith("port")}
         moved[group] = values.model_copy(update=ports)
     return moved
+
+
+def _require_own_stack(settings: Settings) -> None:
+    external = [g for g in ("redis", "mlflow", "prefect", "ledger") if getattr(settings, g).url]
+    if external:
+        names = ", ".join(f"EVERGREEN_{group.upper()}__URL" for group in external)
+        raise StackError(
+            f"The demo replays history into a stack of its own, but {names} names an external one. Unset it, "
+            "and try again."
+        )
 
 
 def _port(wanted: int) -> int:

@@ -69,7 +69,7 @@ class LocalStack:
             fresh = self.supervisor.pid() is None
             if fresh:
                 self._launch()
-            elif self._fingerprint_file.read_text() != self._fingerprint():
+            elif not self._fingerprint_file.exists() or self._fingerprint_file.read_text() != self._fingerprint():
                 raise StackError(
                     f"The stack in {self.settings.home} runs with other settings. Run: evergreen down, then up again."
                 )

@@ -20,6 +20,7 @@ from core.use_case import History, ReplaySpan, UseCase
 from features.definitions import feature_set
 from features.importing import import_history
 from features.streams import Keys
+from features.worker import settle
 from stack.traffic import Record, Traffic, rolling_log_loss
 
 _LIVE_TIMEOUT_S = 120.0
@@ -141,6 +142,7 @@ class Replay:
             while now < plan.span.end:
                 if now >= materialize_at:
                     await self._flow("materialize/materialize", now, "refreshing batch features")
+                    await asyncio.to_thread(settle, self._redis, self._keys)
                     materialize_at = now + policy.materialize_every
                 if not is_live and now >= plan.span.first_training:
                     await self._first_version(session, now)

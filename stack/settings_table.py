@@ -27,7 +27,7 @@ def settings_page() -> str:
     for name, info in Settings.model_fields.items():
         group = _group(info)
         if group is not None:
-            title = f"{_TITLES.get(name, name.capitalize())}: {(group.__doc__ or '').strip().rstrip('.').lower()}"
+            title = f"{_TITLES.get(name, name.capitalize())}: {(group.__doc__ or '').strip().rstrip('.')}"
             parts.append(_table(title, group, f"EVERGREEN_{name.upper()}__"))
     return "\n".join(parts)
 

@@ -114,7 +114,7 @@ class Traffic:
                     answer: dict[str, Any] = orjson.loads(text)
                     return answer
                 self.record.failed.append(f"{path}: {r.status} {text[:300]!r}")
-        except aiohttp.ClientError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             self.record.failed.append(f"{path}: {error!r}")
         return None
 

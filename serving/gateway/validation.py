@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 from core.clock import from_us, parse_moment, to_us
 from core.use_case import Field
+from features.definitions import MAX_AHEAD
 from serving.gateway.problems import MOST_FAULTS, Fault, shown
 
-AHEAD_US: Final = 5 * 60 * 1_000_000
+AHEAD_US: Final = MAX_AHEAD // timedelta(microseconds=1)
 LONGEST_TEXT: Final = 256
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
 _MISSING: Final = object()

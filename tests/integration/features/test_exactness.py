@@ -67,7 +67,7 @@ class World:
         fields = encode_predictions(
             use_case=self.use_case.name, version="1", watermark=got.watermark, now_us=to_us(self.now), ids=ids,
             at_us=at_us, degraded=got.degraded, matrix=got.matrix, scores=np.zeros(len(shops), np.float32),
-            instances=instances,
+            instances=instances, columns=self.use_case.features.columns,
         )  # fmt: skip
         self.client.xadd(self.keys.predictions, fields)
 
@@ -97,10 +97,10 @@ def test_served_features_equal_the_offline_join_for_any_stream(
     with tempfile.TemporaryDirectory() as folder:
         world = World(redis_client, Path(folder))
         for action, value in steps:
-            if action == "events":  # ids repeat, events come out of order and up to 8 hours late
+            if action == "events":  # ids repeat, events come out of order, up to 8 hours late or from the beginning
                 world.send(
                     [
-                        {"id": f"e{number}", "at_us": to_us(START + timedelta(minutes=number * 20)), "shop": shop,
+                        {"id": f"e{number}", "at_us": min(to_us(START + timedelta(minutes=number * 20)), to_us(world.now)), "shop": shop,
                          "amount": amount}
                         if late > 400
                         else {"id": f"n{world.now:%j%H%M}{number}{late}", "shop": shop, "amount": amount,

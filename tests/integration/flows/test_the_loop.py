@@ -63,6 +63,7 @@ class Project:
             use_case=self.name, version=version, watermark=-1, now_us=int(at_us[-1]), ids=ids, at_us=at_us,
             degraded=[[]] * n, matrix=matrix, scores=(1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.float32),
             instances=[{"door": 1, "push": push, "pull": pull} for push, pull in hands.tolist()],
+            columns=("push", "pull", "profile_weight"),
         )  # fmt: skip
         self.client.xadd(self.keys.predictions, answered)
         for i in range(n):
@@ -158,7 +159,7 @@ def test_a_retrain_that_cannot_succeed_says_why(
     assert result.state == "Failed"
     newest = window.entries("trigger")[0]
     assert newest.action == "failed"
-    assert "198 labelled rows, at least 800 are needed" in newest.reason
+    assert "196 labelled rows, at least 800 are needed" in newest.reason
     assert window.ledger.acquire(f"retrain/{window.name}", "test", 5) is not None
 
 

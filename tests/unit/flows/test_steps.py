@@ -26,6 +26,10 @@ class Aliases:
 
     def __init__(self) -> None:
         self.moves: list[tuple[str, str, str]] = []
+        self.champion: str | None = None
+
+    def alias(self, use_case: str, name: str) -> str | None:
+        return self.champion
 
     def set_alias(self, use_case: str, name: str, version: str) -> None:
         self.moves.append((use_case, name, version))
@@ -46,6 +50,19 @@ def test_a_winner_becomes_champion_once(context: Any) -> None:
 
     assert context.registry.moves == [(NAME, "challenger", "4"), (NAME, "champion", "4")]
     assert [(e.version, e.action) for e in context.ledger.entries(NAME, kind="promotion")] == [("4", "promote")]
+
+
+def test_a_champion_that_was_moved_meanwhile_stays(context: Any) -> None:
+    judged = Decision("promote", "better", {"challenger": {}, "champion": {"version": "2"}})
+    context.registry.champion = "3"
+    with hold(context.ledger, "retrain") as lease:
+        assert lease is not None
+        promote(context, NAME, "4", judged, NOW, lease)
+
+    assert context.registry.moves == [(NAME, "challenger", "4")]
+    (kept,) = context.ledger.entries(NAME, kind="promotion")
+    assert kept.action == "keep"
+    assert "champion became 3 while this was judged against 2" in kept.reason
 
 
 def test_a_loser_stays_challenger(context: Any) -> None:
