@@ -90,6 +90,15 @@ step = st.one_of(
 )
 
 
+def _event(now: datetime, shop: str, amount: float | None, late: int, number: int) -> dict[str, Any]:
+    """An event up to eight hours late, or one of few ids that repeat, from the beginning at the earliest."""
+    event = {"shop": shop, "amount": amount}
+    if late > 400:
+        at = min(START + timedelta(minutes=number * 20), now)
+        return event | {"id": f"e{number}", "at_us": to_us(at)}
+    return event | {"id": f"n{now:%j%H%M}{number}{late}", "at_us": to_us(now - timedelta(minutes=late))}
+
+
 @given(steps=st.lists(step, max_size=30), data=st.data())
 def test_served_features_equal_the_offline_join_for_any_stream(
     redis_client: redis.Redis, steps: list[tuple[str, Any]], data: st.DataObject
@@ -97,17 +106,8 @@ def test_served_features_equal_the_offline_join_for_any_stream(
     with tempfile.TemporaryDirectory() as folder:
         world = World(redis_client, Path(folder))
         for action, value in steps:
-            if action == "events":  # ids repeat, events come out of order, up to 8 hours late or from the beginning
-                world.send(
-                    [
-                        {"id": f"e{number}", "at_us": min(to_us(START + timedelta(minutes=number * 20)), to_us(world.now)), "shop": shop,
-                         "amount": amount}
-                        if late > 400
-                        else {"id": f"n{world.now:%j%H%M}{number}{late}", "shop": shop, "amount": amount,
-                              "at_us": to_us(world.now - timedelta(minutes=late))}
-                        for shop, amount, late, number in value
-                    ]
-                )  # fmt: skip
+            if action == "events":
+                world.send([_event(world.now, *drawn) for drawn in value])
             elif action == "ask":
                 world.ask(value, timedelta(minutes=data.draw(st.integers(0, 170))))
             elif action == "pass":
