@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,15 +74,18 @@ def rebuild() -> None:
     from features.offline import OfflineLog
     from features.rebuild import rebuild as rebuild_features
     from features.streams import Keys
+    from features.worker import settle
 
     settings = settings_of_command()
     use_cases = {name: found.use_case for name, found in discover(settings.models_dir).items()}
-    client = redis.Redis.from_url(settings.redis_url)
+    client, keys = redis.Redis.from_url(settings.redis_url), Keys(settings.redis.namespace)
     try:
         with err().status("reading the offline log") as shown:
+            with suppress(DependencyDown):  # without a stream worker there is nothing that could interfere
+                settle(client, keys, timeout_s=10)
             applied = rebuild_features(
                 client,
-                Keys(settings.redis.namespace),
+                keys,
                 OfflineLog(settings.offline_dir),
                 use_cases,
                 expire=settings.clock == "system",
