@@ -222,7 +222,7 @@ taxi_tip = UseCase(
         monitor_every=timedelta(days=7),
         min_monitor_rows=500,
         performance_drop=0.1,
-        retrain_every=timedelta(days=60),
+        retrain_every=timedelta(days=30),
         cooldown=timedelta(days=5),
     ),
     replay=ReplaySpan(
