@@ -18,6 +18,7 @@
     │   ├── NoLiveVersion        the use case has no champion serving yet
     │   ├── Overloaded           the queue is full; the request was shed
     │   └── DependencyDown       Redis, MLflow, Prefect or the model host does not answer
+    ├── DataError                a table or the offline log cannot be read or written as declared
     ├── TrainingError            a retrain cannot produce a version
     │   ├── NotEnoughData        too few labelled rows
     │   ├── ConversionError      the estimator cannot be converted to ONNX
@@ -157,6 +158,10 @@ class DependencyDown(Unavailable):
     def __init__(self, what: str, problem: str) -> None:
         super().__init__(f"{what} does not answer: {problem}")
         self.what = what
+
+
+class DataError(EvergreenError):
+    """A table or the offline log cannot be read or written as declared."""
 
 
 class TrainingError(EvergreenError):

@@ -22,6 +22,7 @@ class RedisSettings(_Group):
 
     url: str = Field("", description="An external Redis, e.g. redis://host:6379/0; empty: start a local one.")
     port: int = Field(16379, description="Port of the local Redis.", ge=1, le=65535)
+    cluster: bool = Field(False, description="Whether the external Redis is a cluster; its URL names any node.")
     namespace: str = Field("evergreen", description="Prefix of every key, so that stacks can share one Redis.")
 
 
@@ -77,6 +78,13 @@ class StreamSettings(_Group):
     flush_every_s: float = Field(
         60.0, description="Most seconds between writes of the log to Parquet; flows ask for one when they begin.", gt=0
     )
+    partitions: int = Field(
+        1,
+        description="Partitions of the event log, by entity; change it with: evergreen features rebuild.",
+        ge=1,
+        le=4096,
+    )
+    port: int = Field(18088, description="Port of the stream worker's metrics (loopback).", ge=1, le=65535)
     batch_entries: int = Field(256, description="Most stream entries applied in one step.", ge=1)
     max_entries: int = Field(200_000, description="Entries a stream may hold before writers are refused.", ge=1000)
 
@@ -104,6 +112,9 @@ class Settings(BaseSettings):
         "system", description="'event' replays history: each call carries its now in the X-Evergreen-Now header."
     )
     log_level: str = Field("INFO", description="Level of the logs: DEBUG, INFO, WARNING or ERROR.")
+    databases: dict[str, SecretStr] = Field(
+        {}, description="SQLAlchemy URLs, by name, that batch views may query: a JSON object."
+    )
     redis: RedisSettings = RedisSettings()
     mlflow: MlflowSettings = MlflowSettings()
     prefect: PrefectSettings = PrefectSettings()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from core.use_case import Field
-from features.definitions import RequestView
+from features.definitions import DerivedView, FeatureSet, RequestView
 
 Array = npt.NDArray[Any]
 
@@ -35,10 +35,34 @@ def request_columns(
     return columns
 
 
-def compute_request_view(view: RequestView, columns: Mapping[str, Array]) -> npt.NDArray[np.float64]:
+def compute_view(view: RequestView | DerivedView, columns: Mapping[str, Array]) -> npt.NDArray[np.float64]:
     """The view's outputs as (n, outputs) float64."""
     outputs = view.compute({name: columns[name] for name in view.inputs})
     return np.stack([np.asarray(outputs[name], dtype=np.float64) for name in view.outputs], axis=1)
+
+
+def feature_matrix(
+    features: FeatureSet, stored: Mapping[str, npt.NDArray[np.float64]], columns: Mapping[str, Array]
+) -> npt.NDArray[np.float32]:
+    """Put the matrix together: the same for training and serving.
+
+    Args:
+        features: the views.
+        stored: per window and batch view, by name, its values (n, columns).
+        columns: the request's fields and ``at``, n each.
+
+    Returns:
+        Shape (n, features), float32, columns in the order of the feature set.
+    """
+    known = dict(columns)
+    derives = any(isinstance(view, DerivedView) for view in features.views)
+    blocks: list[npt.NDArray[np.float64]] = []
+    for view in features.views:
+        block = compute_view(view, known) if isinstance(view, RequestView | DerivedView) else stored[view.name]
+        blocks.append(block)
+        if derives:
+            known |= {name: block[:, i] for i, name in enumerate(view.columns) if name not in columns}
+    return np.concatenate(blocks, axis=1).astype(np.float32)
 
 
 def _is_null(value: Any) -> bool:

@@ -1,15 +1,17 @@
 """The streams: what is written to Redis, and how it is packed.
 
-``{ns}:log`` is the total order of everything that online features are made of: events, and batch views as
-they are published. ``{ns}:predictions`` and ``{ns}:labels`` carry what was answered and what came back.
-All three end in the offline log.
+Online features are split into partitions by the hash of the entity. Everything of a partition bears the same
+Redis Cluster hash tag, so that one Redis and a cluster are used alike. ``{ns:p}:log`` is the total order of the
+events that partition p is made of. An event is written once to every partition that one of its key groups falls
+into. ``{ns}:predictions`` and ``{ns}:labels`` carry what was answered and what came back. All end in the offline log.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import orjson
 SEQUENCE_BITS = 20
 Entry = tuple[bytes, dict[bytes, bytes]]
 Fields = dict[Any, Any]
+_BETWEEN = "\x1f"
 
 
 @dataclass(frozen=True)
@@ -28,36 +31,66 @@ class Keys:
         namespace: prefix of all of them.
 
     Example:
-        >>> Keys("evergreen").log
-        'evergreen:log'
+        >>> Keys("evergreen").log(3)
+        '{evergreen:3}:log'
     """
 
     namespace: str
 
-    @property
-    def log(self) -> str:
-        """Stream of events and batch publications."""
-        return f"{self.namespace}:log"
+    def tag(self, partition: int) -> str:
+        """Prefix of everything of one partition; braces make it a Redis Cluster hash tag."""
+        return f"{{{self.namespace}:{partition}}}"
 
-    @property
-    def cursor(self) -> str:
-        """Position of the last log entry applied to the online features."""
-        return f"{self.namespace}:cursor"
+    def log(self, partition: int) -> str:
+        """Stream of a partition's events."""
+        return f"{self.tag(partition)}:log"
 
-    @property
-    def counters(self) -> str:
+    def cursor(self, partition: int) -> str:
+        """Position of the last entry applied to the partition's online features."""
+        return f"{self.tag(partition)}:cursor"
+
+    def counters(self, partition: int) -> str:
         """Hash of counts: events applied, duplicates, late."""
-        return f"{self.namespace}:counters"
+        return f"{self.tag(partition)}:counters"
+
+    def lease(self, partition: int) -> str:
+        """Which worker applies the partition's log."""
+        return f"{self.tag(partition)}:lease"
+
+    def dropped(self, partition: int) -> str:
+        """Hash of entry id -> rows of it that were duplicates, until they are past the offline log."""
+        return f"{self.tag(partition)}:dropped"
+
+    def views(self, partition: int) -> str:
+        """Set of the digests of views that are kept in the partition."""
+        return f"{self.tag(partition)}:views"
+
+    def seen(self, partition: int, source: str, day: int) -> str:
+        """Hashes of the ids of one source's events whose time is on one day since 1970."""
+        return f"{self.tag(partition)}:seen:{source}:{day}"
+
+    def entity(self, partition: int, digest: str, entity: str) -> str:
+        """The packed values of one entity in one view."""
+        return f"{self.tag(partition)}:{digest}:{entity}"
+
+    def published(self, digest: str) -> str:
+        """Generation of a batch view that readers see."""
+        return f"{{{self.namespace}}}:published:{digest}"
 
     @property
     def predictions(self) -> str:
         """Stream of answered predictions."""
-        return f"{self.namespace}:predictions"
+        return f"{{{self.namespace}}}:predictions"
 
     @property
     def labels(self) -> str:
         """Stream of labels."""
-        return f"{self.namespace}:labels"
+        return f"{{{self.namespace}}}:labels"
+
+    @property
+    def partitions(self) -> str:
+        """How many partitions there are."""
+        return f"{{{self.namespace}}}:partitions"
 
     @property
     def routes(self) -> str:
@@ -72,15 +105,24 @@ class Keys:
     @property
     def flushed(self) -> str:
         """Hash of stream -> position up to which it is in Parquet."""
-        return f"{self.namespace}:flushed"
+        return f"{{{self.namespace}}}:flushed"
 
-    def seen(self, source: str, day: int) -> str:
-        """Set of the event ids of one source whose event time is on one day since 1970."""
-        return f"{self.namespace}:seen:{source}:{day}"
 
-    def entity(self, use_case: str, view: str, digest: str, entity: object) -> str:
-        """The packed values of one entity in one view."""
-        return f"{self.namespace}:v:{use_case}:{view}@{digest}:{entity}"
+def entity_text(values: Sequence[Any]) -> str:
+    r"""What an entity is called in keys: its one value, or several joined so that no two entities are called alike.
+
+    Example:
+        >>> entity_text([161]), entity_text(["JFK", "AA"]).split("\x1f")
+        ('161', ['JFK', 'AA'])
+    """
+    if len(values) == 1:
+        return str(values[0])
+    return _BETWEEN.join(str(v).replace("\\", "\\\\").replace(_BETWEEN, "\\x1f") for v in values)
+
+
+def partition_of(entity: str, partitions: int) -> int:
+    """The partition an entity falls into."""
+    return zlib.crc32(entity.encode()) % partitions if partitions > 1 else 0
 
 
 def position_of(entry_id: bytes | str) -> int:
@@ -99,32 +141,63 @@ def entry_id_of(position: int) -> str:
     return f"{position >> SEQUENCE_BITS}-{position & ((1 << SEQUENCE_BITS) - 1)}"
 
 
-def encode_events(source: str, events: Sequence[Mapping[str, Any]], known_at_us: int) -> Fields:
+class Place(NamedTuple):
+    """Where a copy of an event goes.
+
+    Args:
+        partition: the partition.
+        by: comma list of the key groups that the copy serves.
+        is_first: whether it is the event's first copy: the one that ends in the events table.
+    """
+
+    partition: int
+    by: str
+    is_first: bool
+
+
+def fan_out(
+    groups: Sequence[tuple[str, ...]], events: Sequence[Mapping[str, Any]], partitions: int
+) -> dict[Place, list[Mapping[str, Any]]]:
+    """Which events go to which partition, and for which key groups.
+
+    Args:
+        groups: the source's key groups, see `features.definitions.key_groups`.
+        events: each with ``id``, ``at_us`` and the source's fields; None for null.
+        partitions: how many there are.
+
+    Returns:
+        Place -> events. Every event has exactly one first copy; one that is in no group's reach (there is no
+        group, or its entities are null) goes to the partition of its id and serves none.
+    """
+    names = ["+".join(group) for group in groups]
+    found: dict[Place, list[Mapping[str, Any]]] = {}
+    for event in events:
+        places: dict[int, list[str]] = {}
+        for group, name in zip(groups, names, strict=True):
+            entity = [event[key] for key in group]
+            if None not in entity:
+                places.setdefault(partition_of(entity_text(entity), partitions), []).append(name)
+        if not places:
+            places[partition_of(event["id"], partitions)] = []
+        for i, (partition, served) in enumerate(places.items()):
+            found.setdefault(Place(partition, ",".join(served), i == 0), []).append(event)
+    return found
+
+
+def encode_events(source: str, place: Place, events: Sequence[Mapping[str, Any]], known_at_us: int) -> Fields:
     """Fields of a log entry that carries events.
 
     Args:
         source: the event source.
-        events: each with ``id``, ``at_us`` and the source's fields; None for null.
+        place: where it goes.
+        events: each with ``id``, ``at_us`` and the source's fields, all with the same keys; None for null.
         known_at_us: now, in microseconds since 1970 UTC.
     """
-    return {"kind": "events", "name": source, "known_at": known_at_us, "data": orjson.dumps(list(events))}
-
-
-def encode_batch(
-    name: str, outputs: Sequence[str], rows: Mapping[str, Sequence[float]], *, as_of_us: int, known_at_us: int
-) -> Fields:
-    """Fields of a log entry that publishes a batch view, ``<use case>/<view>@<digest>``: all its rows at once.
-
-    Args:
-        name: the view.
-        outputs: names of its columns.
-        rows: entity -> values.
-        as_of_us: what moment they were computed as of.
-        known_at_us: now.
-    """
-    packed = {str(entity): list(values) for entity, values in rows.items()}
-    data = {"as_of_us": as_of_us, "outputs": list(outputs), "rows": packed}
-    return {"kind": "batch", "name": name, "known_at": known_at_us, "data": orjson.dumps(data)}
+    columns = {name: [event[name] for event in events] for name in events[0]}
+    return {
+        "kind": "events", "source": source, "by": place.by, "first": int(place.is_first), "known_at": known_at_us,
+        "data": orjson.dumps(columns),
+    }  # fmt: skip
 
 
 def encode_labels(use_case: str, labels: Sequence[Mapping[str, Any]], known_at_us: int) -> Fields:
@@ -137,7 +210,8 @@ def encode_predictions(  # noqa: PLR0913 - the fields of one record
     *,
     use_case: str,
     version: str,
-    watermark: int,
+    known: npt.NDArray[np.int64],
+    known_views: Sequence[str],
     now_us: int,
     ids: Sequence[str],
     at_us: npt.NDArray[np.int64],
@@ -149,12 +223,13 @@ def encode_predictions(  # noqa: PLR0913 - the fields of one record
 ) -> Fields:
     """Fields of a predictions entry: one answered batch of n instances with its (n, d) matrix and n scores.
 
-    `columns` names the matrix's columns; a version in service may have others than the current declaration.
+    `columns` names the matrix's columns, `known_views` (``<view>@<digest>``) those of `known` (n, v), what was known
+    of each stored view; a version in service may have others than the current declaration.
     """
     meta = {
         "use_case": use_case,
         "version": version,
-        "watermark": watermark,
+        "known_views": list(known_views),
         "now_us": now_us,
         "ids": list(ids),
         "at_us": at_us.tolist(),
@@ -163,6 +238,7 @@ def encode_predictions(  # noqa: PLR0913 - the fields of one record
     }
     return {
         "meta": orjson.dumps(meta),
+        "known": np.ascontiguousarray(known, dtype="<i8").tobytes(),
         "x": np.ascontiguousarray(matrix, dtype="<f4").tobytes(),
         "scores": np.ascontiguousarray(scores, dtype="<f4").tobytes(),
         "instances": orjson.dumps(list(instances)),

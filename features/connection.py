@@ -1,0 +1,40 @@
+"""Connecting to Redis: one server or a cluster, used alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import redis
+from redis.cluster import RedisCluster
+
+from core.settings import Settings
+
+
+def connect(settings: Settings, **options: Any) -> redis.Redis:
+    """A client of the settings' Redis, with bytes as answers. `options` are redis-py's (time-outs, retries).
+
+    For a cluster it is a ``RedisCluster``, which offers the same calls as long as the keys of one call share a
+    hash tag.
+    """
+    if settings.redis.cluster:
+        return cast(redis.Redis, RedisCluster.from_url(settings.redis_url, **options))
+    return redis.Redis.from_url(settings.redis_url, **options)
+
+
+def fetch(client: redis.Redis, groups: Sequence[Sequence[str]]) -> list[bytes | None]:
+    """The values of keys in one round trip; in a cluster, one to every node at the same time.
+
+    Args:
+        client: from `connect`.
+        groups: keys; those of a group share a hash tag.
+
+    Returns:
+        The values in the order of the keys; None where there is none.
+    """
+    if not isinstance(client, RedisCluster):
+        return cast(list[bytes | None], client.mget([key for group in groups for key in group]))
+    with client.pipeline(transaction=False) as pipe:
+        for group in groups:
+            pipe.mget(list(group))
+        return [value for values in pipe.execute() for value in values]
