@@ -258,9 +258,9 @@ class UseCase:
             raise UseCaseError(self.name, "declares no entity", "Name at least one key that features are looked up by.")
         self._validate_fields()
         self._validate_label()
+        self.features.validate(self)
         if not self.features.columns:
             raise UseCaseError(self.name, "declares no feature", "Add a view to features=FeatureSet(…).")
-        self.features.validate(self)
         unknown = sorted(set(self.categorical) - set(self.features.columns))
         if unknown:
             raise UseCaseError(self.name, f"calls {unknown} categorical, which are no features", "Use feature names.")

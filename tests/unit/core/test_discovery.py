@@ -50,7 +50,7 @@ FAULTS = [
     ('entity="shop"', 'entity="store"', UseCaseError, "keyed by 'store', which is no entity"),
     ('source="sales"', 'source="orders"', UseCaseError, "reads the source 'orders', which is not declared"),
     ('kind="count"', 'kind="sum", field="shop"', UseCaseError, "needs a numeric field"),
-    ('kind="count"', 'kind="max", field="amount"', UseCaseError, "is a 'max' of the field 'amount'"),
+    ('kind="count"', 'kind="median"', UseCaseError, "has the kind 'median'"),
     ('kind="count"', 'kind="count", field="amount"', UseCaseError, "is a 'count' of the field 'amount'"),
     ('kind="count"', 'kind="mean"', UseCaseError, "is a 'mean' of the field None"),
     ('kind="count"', 'kind="sum", field="amount", resolution=0', UseCaseError, "has the resolution 0"),
