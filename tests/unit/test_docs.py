@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.discovery import discover
 from stack.checking import check_use_cases
+from tests.sample_use_case import sample_use_case
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data/*/*.md")])
@@ -29,6 +32,15 @@ def test_the_walk_through_makes_a_use_case_that_is_accepted(tmp_path: Path) -> N
     assert len(history.requests) == len(history.labels) == len(history.events["sales"])
     (verdict,) = check_use_cases(tmp_path, "shop_sales")
     assert verdict.ok, verdict.detail
+
+
+def test_the_features_page_declares_what_is_accepted() -> None:
+    names: dict[str, Any] = {}
+    exec(python_of(ROOT / "docs" / "features.md"), names)
+    replace(
+        sample_use_case(), entities=(names["origin"], names["carrier"]), sources=(names["arrivals"],),
+        features=names["features"],
+    ).validate()  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
