@@ -206,8 +206,9 @@ def _probe(
         for name in view.inputs
     }
     try:
-        together = view.compute(sample)
-        alone = [view.compute({name: values[i : i + 1] for name, values in sample.items()}) for i in range(_PROBE_ROWS)]
+        with np.errstate(all="ignore"):  # made-up rows may lie outside the function's domain
+            together = view.compute(sample)
+            alone = [view.compute({name: v[i : i + 1] for name, v in sample.items()}) for i in range(_PROBE_ROWS)]
     except Exception as error:  # the function is the user's: whatever it raises is a fault of the file
         raise UseCaseError(
             use_case.name,
