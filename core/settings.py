@@ -58,7 +58,7 @@ class GatewaySettings(_Group):
     host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback an API key is required.")
     port: int = Field(18080, description="Port of the gateway.", ge=1, le=65535)
     api_key: SecretStr = Field(SecretStr(""), description="If set, every /v1 call must carry it in X-API-Key.")
-    max_body_bytes: int = Field(1_048_576, description="Largest request body, in bytes.", ge=1024)
+    max_body_bytes: int = Field(2_097_152, description="Largest request body, in bytes.", ge=1024)
     max_instances: int = Field(256, description="Most instances in one predict call.", ge=1)
     max_events: int = Field(1000, description="Most events or labels in one call.", ge=1)
     max_pending: int = Field(4096, description="Most instances waiting for the model before load is shed.", ge=1)

@@ -7,8 +7,13 @@ from typing import Any, cast
 
 import redis
 from redis.cluster import RedisCluster
+from redis.exceptions import RedisClusterException
 
+from core.errors import DependencyDown
 from core.settings import Settings
+
+REDIS_FAULTS = (redis.RedisError, RedisClusterException)
+"""What redis-py raises when Redis does not answer as it should: the second, of clusters, is not of the first kind."""
 
 
 def connect(settings: Settings, **options: Any) -> redis.Redis:
@@ -16,9 +21,15 @@ def connect(settings: Settings, **options: Any) -> redis.Redis:
 
     For a cluster it is a ``RedisCluster``, which offers the same calls as long as the keys of one call share a
     hash tag.
+
+    Raises:
+        DependencyDown: if a cluster does not answer; one server is connected to on first use.
     """
     if settings.redis.cluster:
-        return cast(redis.Redis, RedisCluster.from_url(settings.redis_url, **options))
+        try:
+            return cast(redis.Redis, RedisCluster.from_url(settings.redis_url, **options))
+        except REDIS_FAULTS as error:
+            raise DependencyDown("Redis", str(error)) from error
     return redis.Redis.from_url(settings.redis_url, **options)
 
 

@@ -222,7 +222,7 @@ def build_stations(settings: Settings) -> Stations:
     return Stations(
         registry=MlflowRegistry(settings.mlflow_url),
         host=TorchServeHost(settings),
-        routes=RedisRouteTable.connect(settings.redis_url, settings.redis.namespace),
+        routes=RedisRouteTable.connect(settings),
         ledger=ledger,
         store=store(settings),
         clock=SystemClock(),

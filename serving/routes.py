@@ -13,6 +13,8 @@ import redis
 
 from core.clock import Clock, SystemClock, to_us
 from core.errors import DependencyDown
+from core.settings import Settings
+from features.connection import REDIS_FAULTS, connect
 from features.streams import Keys
 
 logger = logging.getLogger(__name__)
@@ -107,9 +109,14 @@ class RedisRouteTable:
         self._clock = clock or SystemClock()
 
     @classmethod
-    def connect(cls, url: str, namespace: str) -> RedisRouteTable:
-        """A table in the Redis at `url`; connects on first use."""
-        return cls(redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S), namespace)
+    def connect(cls, settings: Settings) -> RedisRouteTable:
+        """A table in the settings' Redis.
+
+        Raises:
+            DependencyDown: if it is a cluster that does not answer; one server is connected to on first use.
+        """
+        client = connect(settings, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
+        return cls(client, settings.redis.namespace)
 
     def routes(self) -> dict[str, Route]:
         """Parse the hash; an entry that cannot be read counts as absent, so that it is published again."""
@@ -127,7 +134,7 @@ class RedisRouteTable:
         entry = {"version": route.version, "generation": route.generation, "at": self._clock.now().isoformat()}
         try:
             self._client.hset(self._keys.routes, use_case, orjson.dumps(entry))
-        except redis.RedisError as error:
+        except REDIS_FAULTS as error:
             raise DependencyDown("Redis", str(error)) from error
 
     def picked_up(self, use_case: str, generation: int) -> bool:
@@ -160,13 +167,13 @@ class RedisRouteTable:
             logger.info("Gateways without a sign of life for %d s: %s", _DEAD_AFTER_MS // 1000, ", ".join(dead))
             try:
                 self._client.hdel(self._keys.gateways, *dead)
-            except redis.RedisError as error:
+            except REDIS_FAULTS as error:
                 raise DependencyDown("Redis", str(error)) from error
         return alive
 
     def _read(self, key: str) -> dict[str, bytes]:
         try:
             found: Any = self._client.hgetall(key)
-        except redis.RedisError as error:
+        except REDIS_FAULTS as error:
             raise DependencyDown("Redis", str(error)) from error
         return {name.decode(): value for name, value in found.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,5 +68,8 @@ def _variables(group: BaseModel, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _variables(value, f"{prefix}{name.upper()}__")
         elif isinstance(value, SecretStr):
             yield f"{prefix}{name.upper()}", value.get_secret_value()
+        elif isinstance(value, dict):
+            plain = {key: v.get_secret_value() if isinstance(v, SecretStr) else v for key, v in value.items()}
+            yield f"{prefix}{name.upper()}", json.dumps(plain)
         else:
             yield f"{prefix}{name.upper()}", str(value)

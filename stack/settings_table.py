@@ -57,6 +57,8 @@ def _kind(info: FieldInfo) -> str:
     kind = info.annotation
     if get_origin(kind) is Literal:
         return " or ".join(f"`{value}`" for value in get_args(kind))
+    if get_origin(kind) is dict:
+        return "JSON object"
     names = {
         str: "text",
         int: "whole number",

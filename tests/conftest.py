@@ -15,6 +15,8 @@ import redis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from tests.redis_cluster import fits_cluster, running_cluster
+
 hypothesis_settings.register_profile(
     "evergreen",
     max_examples=50,
@@ -59,6 +61,15 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of one of three real nodes of a Redis Cluster; tests keep apart by their namespaces."""
+    ports = list(dict.fromkeys(port for port in (free_port() for _ in range(200)) if fits_cluster(port)))[:3]
+    assert len(ports) == 3, "no three free ports below 55536"
+    with running_cluster(find_redis_server(), ports, tmp_path_factory.mktemp("cluster")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -17,12 +17,14 @@ from core.clock import SystemClock
 from core.errors import DependencyDown
 from core.settings import Settings
 from core.use_case import EventSource, UseCase
+from features.definitions import key_groups
 from features.streams import Keys
 from serving.gateway.asgi import Gateway
 from serving.gateway.coalescer import Coalescer, Limits
 from serving.gateway.endpoints import Endpoint, Events, Feedback, Predict
 from serving.gateway.host_caller import HostCaller
 from serving.gateway.intake import Intake
+from serving.gateway.magnitudes import within_resolution
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.model_caller import FailoverCaller, ModelCaller
 from serving.gateway.openapi import describe
@@ -52,7 +54,7 @@ def real_outside(settings: Settings) -> Outside:
     """Redis, TorchServe and the clock as the settings say."""
     tokens = Tokens(settings.home / "torchserve" / "key_file.json")
     return Outside(
-        store=RedisStore(settings.redis_url),
+        store=RedisStore(settings.redis_url, cluster=settings.redis.cluster),
         caller=lambda: HostCaller(settings.torchserve_inference_url, tokens.inference),
         clock=EventTime() if settings.clock == "event" else ServerTime(SystemClock()),
     )
@@ -81,8 +83,10 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
         same_now=settings.clock == "event",
     )
     coalescer = Coalescer(FailoverCaller(caller, routes, in_flight), in_flight, limits, metrics)
-    intake = Intake(outside.store, keys, settings.stream.max_entries)
-    sources = {source.name: source for use_case in use_cases.values() for source in use_case.sources}
+    stream = settings.stream
+    intake = Intake(outside.store, keys, partitions=stream.partitions, max_entries=stream.max_entries)
+    declared = list(use_cases.values())
+    sources = {s.name: within_resolution(s, declared) for use_case in declared for s in use_case.sources}
     lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s)
     pages = build_pages(use_cases, outside.store, routes, metrics, lifespan)
     _describe_all(pages, settings, use_cases, sources)
@@ -101,7 +105,10 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
 
     return Gateway(
         endpoints={name: endpoints_of(name, use_case) for name, use_case in use_cases.items()},
-        sources={name: Events(source, most=most, intake=intake) for name, source in sources.items()},
+        sources={
+            name: Events(source, groups=key_groups(declared, name), most=most, intake=intake)
+            for name, source in sources.items()
+        },
         pages=pages,
         clock=outside.clock,
         metrics=metrics,

@@ -14,7 +14,7 @@ from core.logs import use_case_var
 from core.prediction_ids import is_issued, issue_ids
 from core.use_case import EventSource, UseCase
 from features.definitions import feature_set
-from features.streams import encode_events, encode_labels
+from features.streams import encode_labels
 from serving.gateway.coalescer import Answer, Coalescer, Question
 from serving.gateway.intake import Intake
 from serving.gateway.json_body import parse_object
@@ -202,26 +202,29 @@ class Events:
 
     Args:
         source: its declaration.
+        groups: the key groups by which window views read it.
         most: most events per call.
         intake: where events are written.
     """
 
     route = "/v1/events/{source}"
 
-    def __init__(self, source: EventSource, *, most: int, intake: Intake) -> None:
+    def __init__(self, source: EventSource, *, groups: Sequence[tuple[str, ...]], most: int, intake: Intake) -> None:
         self._name = source.name
+        self._groups = groups
         self._most = most
         self._intake = intake
         further = {"id": text_rule("unique within the source"), "at": moment_rule(required=True)}
         self._rules = record_rules(source.fields, **further)
 
     async def __call__(self, body: bytes, now_us: int) -> Reply:
-        """Answer ``{"events": […]}`` with 202 and the position in the log once the events are stored."""
+        """Answer ``{"events": […]}`` with 202 and the positions in the log once the events are stored."""
         records = _faultless(read_records(parse_object(body), "events", self._most, _reader(self._rules, now_us)))
         for record in records:
             record["at_us"] = record.pop("at")
-        position = await self._intake.events(encode_events(self._name, records, now_us))
-        return Reply(202, orjson.dumps({"accepted": len(records), "position": position}))
+        positions = await self._intake.events(self._name, self._groups, records, now_us)
+        answer = {"accepted": len(records), "positions": positions}
+        return Reply(202, orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS))
 
 
 def _reader(rules: RecordRules, now_us: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,9 @@ def parse_object(body: bytes) -> dict[str, Any]:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise MalformedBody(
-            f"The body is not valid JSON: {error}.", remedy="Send one JSON object, UTF-8 encoded, finite numbers only."
+            f"The body is not valid JSON: {error}.",
+            field=_culprit(body),
+            remedy="Send one JSON object, UTF-8 encoded, finite numbers only.",
         ) from error
     if type(document) is not dict:
         raise MalformedBody(f"The body must be a JSON object, got {shown(document)}.", remedy="Send one JSON object.")
@@ -83,6 +86,30 @@ async def _gather(receive: Receive, limit: int) -> bytes:
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else bytes(chunk)
         chunks.append(chunk)
+
+
+def _culprit(body: bytes) -> str | None:
+    """Path of the first value that lenient parsers take, but JSON does not know: NaN, infinity, half a character."""
+    try:
+        pending = [("", json.loads(body.decode(), parse_int=len))]
+    except (ValueError, RecursionError):
+        return None
+    while pending:
+        path, value = pending.pop()
+        if type(value) is dict:
+            if not all(map(_is_encodable, value)):
+                return path[:200] or None
+            inside = [(f"{path}.{key[:60]}" if path else key[:60], member) for key, member in value.items()]
+            pending.extend(reversed(inside))
+        elif type(value) is list:
+            pending.extend((f"{path}[{i}]", value[i]) for i in range(len(value) - 1, -1, -1))
+        elif (type(value) is float and not math.isfinite(value)) or (type(value) is str and not _is_encodable(value)):
+            return path[:200] or None
+    return None
+
+
+def _is_encodable(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -17,6 +17,7 @@ _REFUSALS = {
     "422": "A field is wrong.",
     "503": "Something needed is not there right now; Retry-After says when to try again.",
 }
+_FULL = {"429": "More comes than is read; nothing was stored. Retry-After says when to send it again."}
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem document.",
@@ -130,7 +131,8 @@ def example_of(field: Field) -> int | float | str | None:
         return field.example
     if field.dtype == "str":
         return "text"
-    low = field.ge if field.ge is not None else min(1.0, field.le if field.le is not None else 1.0)
+    near = min(1.0, field.le if field.le is not None else 1.0)
+    low = max(near, field.ge if field.ge is not None else near)
     return int(-(-low // 1)) if field.dtype == "int" else float(low)
 
 
@@ -173,7 +175,8 @@ def _post(
     content = _reference(answer) if answer else {"type": "object", "properties": _ACCEPTED}
     refusal = {"application/problem+json": {"schema": _reference("Problem")}}
     responses: dict[str, Any] = {status: {"description": meaning, "content": {"application/json": {"schema": content}}}}
-    responses |= {code: {"description": text, "content": refusal} for code, text in _REFUSALS.items()}
+    refusals = _REFUSALS if answer else _REFUSALS | _FULL
+    responses |= {code: {"description": text, "content": refusal} for code, text in refusals.items()}
     return {
         "post": {
             "tags": ["traffic"],
@@ -189,7 +192,11 @@ def _post(
 
 _ACCEPTED = {
     "accepted": {"type": "integer", "description": "How many were stored."},
-    "position": {"type": "integer", "description": "Events only: position in the log."},
+    "positions": {
+        "type": "object",
+        "additionalProperties": {"type": "integer"},
+        "description": "Events only: position in the log of each partition that was written to.",
+    },
 }
 
 

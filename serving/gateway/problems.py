@@ -46,6 +46,10 @@ class TooSlow(errors.RequestError):
     """The body did not arrive in time."""
 
 
+class StreamFull(errors.Overloaded):
+    """What a client sends comes faster than it is read: it is for the client to slow down."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One thing that is wrong with a request: `field` is a path such as ``instances[3].fare_amount``."""
@@ -85,6 +89,7 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     errors.NoLiveVersion: 503,
     errors.Overloaded: 503,
     errors.DependencyDown: 503,
+    errors.DataError: 500,
     errors.TrainingError: 500,
     errors.NotEnoughData: 500,
     errors.ConversionError: 500,
@@ -100,6 +105,7 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     WrongMethod: 405,
     TooSlow: 408,
     InvalidFields: 422,
+    StreamFull: 429,
 }
 
 

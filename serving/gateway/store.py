@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from redis import asyncio as aioredis
+from redis.asyncio.cluster import RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from core.errors import DependencyDown
+from features.connection import REDIS_FAULTS
 
 _TIMEOUT_S = 2.0
 _CONNECTIONS = 32
+Entries = Sequence[tuple[str, Mapping[Any, Any]]]
+"""Stream and fields of entries to append."""
 
 
 class Store(Protocol):
     """Streams and hashes. Every call must return or raise DependencyDown within a few seconds."""
 
-    async def append(self, stream: str, fields: Mapping[str, Any]) -> bytes:
-        """Append one entry, acknowledged, and return its id, ``milliseconds-sequence``."""
+    async def append(self, entries: Entries) -> list[bytes]:
+        """Append entries, acknowledged, and return their ids, ``milliseconds-sequence``.
+
+        One server appends all of them or none. In a cluster, whose streams are apart, it may be some when this
+        raises: readers must know what is sent again by its ids.
+        """
         ...
 
-    async def length(self, stream: str) -> int:
-        """Number of entries the stream holds; 0 if there is none."""
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        """Number of entries that each stream holds; 0 if there is none."""
         ...
 
     async def read_hash(self, key: str) -> dict[str, bytes]:
@@ -51,33 +58,46 @@ class RedisStore:
     """Redis, as given by its URL. Connects on first use; a connection that broke is opened again.
 
     Args:
-        url: e.g. ``redis://127.0.0.1:6379/0``.
+        url: e.g. ``redis://127.0.0.1:6379/0``; of a cluster, any node's.
+        cluster: whether it is a cluster.
     """
 
-    def __init__(self, url: str) -> None:
-        pool = aioredis.BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=_TIMEOUT_S,
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
+    def __init__(self, url: str, *, cluster: bool = False) -> None:
+        options: dict[str, Any] = {
+            "socket_timeout": _TIMEOUT_S,
+            "socket_connect_timeout": _TIMEOUT_S,
             # Once more at once: after Redis was restarted, pooled connections are dead. Never after a
             # time-out: an XADD may have happened.
-            retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        )
-        self._client: Any = aioredis.Redis(connection_pool=pool)
-        self._pool = pool
+            "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        }
+        self._is_cluster = cluster
+        self._client: Any
+        if cluster:
+            self._client = RedisCluster.from_url(url, max_connections=_CONNECTIONS, **options)
+        else:
+            pool = aioredis.BlockingConnectionPool.from_url(
+                url, max_connections=_CONNECTIONS, timeout=_TIMEOUT_S, **options
+            )
+            self._client = aioredis.Redis.from_pool(pool)
 
-    async def append(self, stream: str, fields: Mapping[str, Any]) -> bytes:
-        """Append one entry."""
+    async def append(self, entries: Entries) -> list[bytes]:
+        """Append the entries, on one server in one transaction."""
         async with _answering():
-            entry_id: bytes = await self._client.xadd(stream, fields)
-        return entry_id
+            if len(entries) == 1:
+                return [await self._client.xadd(*entries[0])]
+            async with self._client.pipeline(transaction=not self._is_cluster) as pipe:
+                for stream, fields in entries:
+                    pipe.xadd(stream, fields)
+                ids: list[bytes] = await pipe.execute()
+        return ids
 
-    async def length(self, stream: str) -> int:
-        """Number of entries."""
-        async with _answering():
-            return int(await self._client.xlen(stream))
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        """Numbers of entries."""
+        async with _answering(), self._client.pipeline(transaction=False) as pipe:
+            for stream in streams:
+                pipe.xlen(stream)
+            found: list[int] = await pipe.execute()
+        return found
 
     async def read_hash(self, key: str) -> dict[str, bytes]:
         """The whole hash."""
@@ -101,7 +121,6 @@ class RedisStore:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
-        await self._pool.aclose()
 
 
 class MemoryStore:
@@ -112,17 +131,20 @@ class MemoryStore:
         self.hashes: dict[str, dict[str, bytes]] = {}
         self.down = False
 
-    async def append(self, stream: str, fields: Mapping[str, Any]) -> bytes:
-        """Append one entry; its id is ``1-<number of entries before it>``."""
+    async def append(self, entries: Entries) -> list[bytes]:
+        """Append the entries; an id is ``1-<number of entries of the stream before it>``."""
         await self.ping()
-        entries = self.streams.setdefault(stream, [])
-        entries.append(dict(fields))
-        return b"1-%d" % (len(entries) - 1)
+        ids = []
+        for stream, fields in entries:
+            held = self.streams.setdefault(stream, [])
+            ids.append(b"1-%d" % len(held))
+            held.append(dict(fields))
+        return ids
 
-    async def length(self, stream: str) -> int:
-        """Number of entries."""
+    async def lengths(self, streams: Sequence[str]) -> list[int]:
+        """Numbers of entries."""
         await self.ping()
-        return len(self.streams.get(stream, []))
+        return [len(self.streams.get(stream, [])) for stream in streams]
 
     async def read_hash(self, key: str) -> dict[str, bytes]:
         """The whole hash."""
@@ -153,5 +175,5 @@ async def _answering() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(2 * _TIMEOUT_S):
             yield
-    except (RedisError, OSError, TimeoutError) as error:
+    except (*REDIS_FAULTS, OSError, TimeoutError) as error:
         raise DependencyDown("Redis", f"{error}" or type(error).__name__) from error

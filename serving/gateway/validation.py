@@ -189,9 +189,15 @@ def _iso(us: int) -> str:
         return "the end of time"
 
 
+def _exact(bound: float) -> str:
+    """A bound, briefly where that loses nothing."""
+    brief = f"{bound:g}"
+    return brief if float(brief) == bound else repr(bound)
+
+
 def _wanted(field: Field) -> str:
-    low = f" from {field.ge:g}" if field.ge is not None else ""
-    high = f" up to {field.le:g}" if field.le is not None else ""
+    low = f" from {_exact(field.ge)}" if field.ge is not None else ""
+    high = f" up to {_exact(field.le)}" if field.le is not None else ""
     kind = {"int": "a whole number", "float": "a number", "str": f"a string of 1 to {LONGEST_TEXT} characters"}
     meaning = f" ({field.description})" if field.description else ""
     return f"Send {kind[field.dtype]}{low}{high}{meaning}."
@@ -215,14 +221,14 @@ def _int_rule(field: Field) -> Rule:
 def _float_rule(field: Field) -> Rule:
     low = -math.inf if field.ge is None else field.ge
     high = math.inf if field.le is None else field.le
-    wanted = _wanted(field)
+    bounds, wanted = f"{_exact(low)} and {_exact(high)}", _wanted(field)
 
     def rule(value: Any) -> float:
         if type(value) is not float and type(value) is not int:
             raise Rejected(f"Must be a number, got {shown(value)}.", wanted)
         number = float(value)
         if not low <= number <= high or not math.isfinite(number):
-            raise Rejected(f"Must be finite and lie between {low:g} and {high:g}, got {number:g}.", wanted)
+            raise Rejected(f"Must be finite and lie between {bounds}, got {_exact(number)}.", wanted)
         return number
 
     return rule

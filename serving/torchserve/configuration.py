@@ -126,6 +126,8 @@ def _environment(settings: Settings, config: Path) -> dict[str, str]:
         "EVERGREEN_CLOCK": settings.clock,
         "EVERGREEN_LOG_LEVEL": settings.log_level,
         "EVERGREEN_REDIS__URL": settings.redis_url,
+        "EVERGREEN_REDIS__CLUSTER": str(settings.redis.cluster),
+        "EVERGREEN_STREAM__PARTITIONS": str(settings.stream.partitions),
         "EVERGREEN_REDIS__NAMESPACE": settings.redis.namespace,
     }
 

@@ -37,10 +37,10 @@ def test_predictions_labels_and_events_go_where_they_belong(start: Start, host: 
 
     events = [{"id": "a", "at": "2019-02-02T12:00:00Z", "zone": 7}]
     status, accepted = gateway.call("POST", "/v1/events/trips", {"events": events})
-    ((entry_id, fields),) = gateway.client.xrange(gateway.keys.log)
-    assert (status, accepted) == (202, {"accepted": 1, "position": position_of(entry_id)})
+    ((entry_id, fields),) = gateway.client.xrange(gateway.keys.log(0))
+    assert (status, accepted) == (202, {"accepted": 1, "positions": {"0": position_of(entry_id)}})
     assert fields[b"kind"] == b"events"
-    assert orjson.loads(fields[b"data"]) == [{"id": "a", "zone": 7, "at_us": 1_549_108_800_000_000}]
+    assert orjson.loads(fields[b"data"]) == {"id": ["a"], "zone": [7], "at_us": [1_549_108_800_000_000]}
 
 
 def test_what_is_refused_leaves_no_trace(start: Start, host: Any) -> None:
@@ -52,7 +52,7 @@ def test_what_is_refused_leaves_no_trace(start: Start, host: Any) -> None:
             assert problem["status"] == status
             assert problem["remedy"]
     assert not host.calls
-    assert not gateway.client.exists(gateway.keys.log, gateway.keys.labels, gateway.keys.predictions)
+    assert not gateway.client.exists(gateway.keys.log(0), gateway.keys.labels, gateway.keys.predictions)
 
 
 def test_a_body_without_end_is_refused_while_it_is_sent(start: Start) -> None:
@@ -188,12 +188,13 @@ def test_a_full_stream_pushes_back(start: Start) -> None:
     gateway = start(STREAM__MAX_ENTRIES="1000")
     pipeline = gateway.client.pipeline()
     for n in range(1001):
-        pipeline.xadd(gateway.keys.log, {"n": n})
+        pipeline.xadd(gateway.keys.log(0), {"n": n})
     pipeline.execute()
     event = {"events": [{"id": "a", "at": "2019-02-02T12:00:00Z", "zone": 7}]}
     status, problem = gateway.call("POST", "/v1/events/trips", event)
-    assert (status, problem["title"]) == (503, "Overloaded")
-    assert gateway.client.xlen(gateway.keys.log) == 1001
+    assert (status, problem["title"]) == (429, "Stream full")
+    assert gateway.client.xlen(gateway.keys.log(0)) == 1001
+    assert gateway.predict(1.0)[0] == 200
 
 
 def _drained(gateway: Any, generation: int, version: str) -> bool:

@@ -10,6 +10,7 @@ import redis
 
 from core.clock import ManualClock, to_us
 from core.errors import DependencyDown
+from core.settings import RedisSettings, Settings
 from features.streams import Keys
 from serving.routes import RedisRouteTable, Route
 
@@ -79,7 +80,20 @@ def test_what_is_in_flight_is_added_up(gateways: Gateways) -> None:
 
 
 def test_a_redis_that_is_away_is_named() -> None:
-    table = RedisRouteTable.connect("redis://127.0.0.1:1/0", "nowhere")
+    table = RedisRouteTable.connect(Settings(redis=RedisSettings(url="redis://127.0.0.1:1/0")))
     for call in (table.routes, lambda: table.publish("toy", Route("1", 1)), lambda: table.picked_up("toy", 1)):
         with pytest.raises(DependencyDown, match="Redis does not answer"):
             call()
+
+
+def test_a_cluster_holds_the_table_too(redis_cluster: str, namespace: str) -> None:
+    settings = Settings(redis=RedisSettings(url=redis_cluster, cluster=True, namespace=namespace))
+    table = RedisRouteTable.connect(settings)
+    table.publish("toy", Route("7", 12))
+    assert table.routes() == {"toy": Route("7", 12)}
+    assert table.picked_up("toy", 12)
+
+
+def test_a_cluster_that_is_away_is_named() -> None:
+    with pytest.raises(DependencyDown, match="Redis does not answer"):
+        RedisRouteTable.connect(Settings(redis=RedisSettings(url="redis://127.0.0.1:1/0", cluster=True)))

@@ -20,6 +20,7 @@ def test_children_read_the_same_settings(url: str, namespace: str, key: str, por
         clock="event",
         redis=RedisSettings(url=url, namespace=namespace, port=port),
         gateway=GatewaySettings(api_key=key, timeout_s=timeout),
+        databases={namespace: url},
     )
     with pytest.MonkeyPatch.context() as patch:
         for name in inherited_names():

@@ -98,9 +98,10 @@ async def test_a_wrong_field_is_named(running: Running, change: dict[str, Any], 
         (b"", 400, None),
         (b"{", 400, None),
         (b"[]", 400, None),
-        (b'{"instances": [{"zone": 7, "fare": NaN}]}', 400, None),
-        (b'{"instances": [{"zone": 7, "fare": Infinity}]}', 400, None),
-        (b'{"instances": [{"zone": 7, "fare": 1e400}]}', 400, None),
+        (b'{"instances": [{"zone": 7, "fare": NaN}]}', 400, "instances[0].fare"),
+        (b'{"instances": [{"zone": 7, "fare": Infinity}]}', 400, "instances[0].fare"),
+        (b'{"instances": [{"zone": 7, "fare": 1e400}]}', 400, "instances[0].fare"),
+        (b'{"instances": [{"zone": 7, "fare": 1, "vendor": "\\ud83d"}]}', 400, "instances[0].vendor"),
         (b'{"instances": [{"zone": 7, "zone": 8, "fare": 1}]}', 400, None),
         (b"{}", 422, "instances"),
         (b'{"instances": []}', 422, "instances"),
@@ -109,7 +110,7 @@ async def test_a_wrong_field_is_named(running: Running, change: dict[str, Any], 
         (b'{"instances": [{"fare": 1}]}', 422, "instances[0].zone"),
         (b'{"instances": [' + b",".join([b'{"zone": 7, "fare": 1}'] * 257) + b"]}", 422, "instances"),
         (b'{"instances": [{"zone": 7, "fare": 1}], "extra": 1}', 422, "extra"),
-        (b" " * 1_048_577, 413, None),
+        (b" " * 2_097_153, 413, None),
         (b"x" * 10_000_000, 413, None),
     ],
 )
@@ -189,37 +190,6 @@ async def test_feedback_that_is_wrong_stores_nothing(running: Running) -> None:
         assert not world.written()
 
 
-async def test_events_are_stored_in_one_entry(running: Running) -> None:
-    async with running() as world:
-        events: list[dict[str, Any]] = [
-            {"id": "a", "at": "2019-02-02T11:00:00Z", "zone": 7, "share": 1},
-            {"id": "b", "at": "2015-01-01", "zone": 8},
-        ]
-        response = await world.client.post(EVENTS, json={"events": events})
-        assert (response.status_code, response.json()) == (202, {"accepted": 2, "position": 1 << 20})
-        (entry,) = world.store.streams[world.keys.log]
-        assert (entry["kind"], entry["name"], entry["known_at"]) == ("events", "trips", 1_549_108_800_000_000)
-        assert orjson.loads(entry["data"]) == [
-            {"id": "a", "zone": 7, "share": 1.0, "at_us": 1_549_105_200_000_000},
-            {"id": "b", "zone": 8, "share": None, "at_us": 1_420_070_400_000_000},
-        ]
-        good = events[0]
-        changes: list[tuple[dict[str, Any], str]] = [
-            ({"id": ""}, "id"),
-            ({"id": None}, "id"),
-            ({"id": 3}, "id"),
-            ({"at": None}, "at"),
-            ({"at": "2019-02-02T12:05:01Z"}, "at"),
-            ({"zone": None}, "zone"),
-            ({"share": "x"}, "share"),
-            ({"more": 1}, "more"),
-        ]
-        for change, field in changes:
-            bad = {"events": [good, {**good, **change}]}
-            _problem(await world.client.post(EVENTS, json=bad), 422, f"events[1].{field}")
-        assert world.written() == 1
-
-
 async def test_a_replay_says_what_now_is(running: Running) -> None:
     async with running(clock="event") as world:
         _problem(await world.predict(world.good_row), 400, "X-Evergreen-Now")
@@ -259,7 +229,7 @@ async def test_what_is_missing_is_a_503_that_says_when_to_come_back(running: Run
     async with running() as world:
         world.store.down = True
         event = {"id": "a", "at": "2019-02-02T11:00:00Z", "zone": 7}
-        _problem(await world.client.post(EVENTS, json={"events": [event]}), 503)
+        assert _problem(await world.client.post(EVENTS, json={"events": [event]}), 503)["title"] == "Dependency down"
         _problem(await world.client.get("/readyz"), 503)
         assert (await world.client.get("/healthz")).status_code == 200
         assert (await world.predict(world.good_row)).status_code == 200, "routes read before stay in force"

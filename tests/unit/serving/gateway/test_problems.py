@@ -22,6 +22,8 @@ def test_every_error_class_has_a_status_of_its_own(kind: type[errors.EvergreenEr
     assert kind in STATUS
     if issubclass(kind, errors.RequestError):
         assert 400 <= STATUS[kind] < 500
+    elif kind is problems.StreamFull:
+        assert STATUS[kind] == 429, "the client is too fast: its part to mend"
     elif issubclass(kind, errors.Unavailable):
         assert STATUS[kind] == 503
     else:

@@ -6,7 +6,6 @@ import orjson
 import pytest
 
 from core.errors import DependencyDown, NoLiveVersion
-from serving.gateway.intake import Intake
 from serving.gateway.route_table import InFlight, Route, RouteTable
 from serving.gateway.store import MemoryStore
 
@@ -68,23 +67,3 @@ async def test_a_route_that_cannot_be_understood_is_ignored_and_logged_once(
     assert table.find("other") is None
     assert table.live("tip").version == "7"
     assert len(caplog.records) == 1
-
-
-async def test_the_length_of_a_stream_is_looked_at_every_tenth_of_a_second(store: MemoryStore) -> None:
-    from core.errors import Overloaded
-    from features.streams import Keys
-
-    now = 0.0
-    intake = Intake(store, Keys("ns"), max_entries=2, seconds=lambda: now)
-    positions = [await intake.events({"n": n}) for n in range(4)]
-    assert positions == sorted(positions), "four fit: the length was looked at when there were none"
-    now = 0.2
-    with pytest.raises(Overloaded):
-        await intake.events({"n": 5})
-    store.streams["ns:log"].clear()
-    with pytest.raises(Overloaded):
-        await intake.events({"n": 6})
-    now = 0.4
-    await intake.events({"n": 7})
-    await intake.labels({"n": 8})
-    assert {stream: len(entries) for stream, entries in store.streams.items()} == {"ns:log": 1, "ns:labels": 1}
