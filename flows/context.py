@@ -56,7 +56,7 @@ class FlowContext:
         Raises:
             DependencyDown: if the stream worker does not get there.
         """
-        settle(self.redis, self.keys)
+        settle(self.redis, self.keys, self.settings.stream.partitions)
 
     @cached_property
     def registry(self) -> ModelRegistry:
@@ -67,10 +67,14 @@ class FlowContext:
 
     @cached_property
     def redis(self) -> redis.Redis:
-        """The online store."""
-        import redis
+        """The online store.
 
-        return redis.Redis.from_url(self.settings.redis_url)
+        Raises:
+            DependencyDown: if it is a cluster that does not answer.
+        """
+        from features.connection import connect
+
+        return connect(self.settings)
 
     @cached_property
     def keys(self) -> Keys:

@@ -1,4 +1,4 @@
-"""The flow that watches what the live versions answered and calls for retrains."""
+"""The flow that watches what the live versions answered, calls for retrains, and audits the features served."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from prefect.events import emit_event
 from core.decision import Decision
 from core.use_case import UseCase
 from flows.context import FlowContext, open_context
+from flows.skew import audit
 from flows.versions import live_version
 from monitoring.look import Served, draw_page, look, window_start
 from monitoring.triggers import decide_retrain
@@ -22,7 +23,7 @@ _TRIGGERS = 5000
 
 @flow(name="monitor")
 def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
-    """Look at a use case (or at ``all``), record the decision, and ask for a retrain if that is the decision.
+    """Look at a use case (or at ``all``), record the decision, ask for a retrain if that is the decision, and audit.
 
     Args:
         use_case: its name, or ``all``.
@@ -36,8 +37,10 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
     for declared in context.select(use_case):
         name = declared.use_case.name
         try:
-            decisions[name] = watch(context, declared.use_case, context.moment(name, as_of))
+            moment = context.moment(name, as_of)
+            decisions[name] = watch(context, declared.use_case, moment)
             get_run_logger().info("%s: %s: %s", name, decisions[name].action, decisions[name].reason)
+            audit(context, declared.use_case, moment)
         except Exception as problem:  # one use case that cannot be watched must not blind the others
             problems.append(problem)
     if len(problems) == 1:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import redis
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -25,6 +24,7 @@ from core.ledger import Ledger
 from core.settings import Settings
 from core.use_case import UseCase
 from features.audit import AuditReport, audit_features
+from features.connection import connect
 from features.offline import OfflineLog
 from features.streams import Keys
 from features.worker import settle
@@ -34,7 +34,7 @@ from stack.replay import PrefectOrchestrator, Progress, Replay, ReplayPlan, Repl
 from stack.report import decisions_shown, draw, summary, write_page, write_summary
 
 _AUDITED = 1000
-_WITH_PORTS = ("redis", "mlflow", "prefect", "torchserve", "gateway")
+_WITH_PORTS = ("redis", "mlflow", "prefect", "torchserve", "gateway", "stream")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _demo_settings(settings: Settings, home: Path) -> Settings:
     # Months pass in seconds, and flows ask for the log when they need it: write it in larger pieces.
     stream = settings.stream.model_copy(update={"flush_every_s": 20.0})
     moved: dict[str, Any] = {"home": home, "clock": "event", "stream": stream}
-    return settings.model_copy(update=moved | free_ports(settings))
+    return settings.model_copy(update=moved | free_ports(settings.model_copy(update=moved)))
 
 
 def free_ports(settings: Settings) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _judge(settings: Settings, loaded: UseCaseFile, result: ReplayResult) -> _Ou
     from registry.version_folder import load_version
 
     use_case = loaded.use_case
-    settle(redis.Redis.from_url(settings.redis_url), Keys(settings.redis.namespace))
+    settle(connect(settings), Keys(settings.redis.namespace), settings.stream.partitions)
     log = OfflineLog(settings.offline_dir)
     first = next(r.version for r in result.retrains if r.version is not None)
     folder = MlflowRegistry(settings.mlflow_url).fetch(use_case.name, first, settings.home / "frozen")

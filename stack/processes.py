@@ -111,7 +111,7 @@ def external_services(settings: Settings) -> list[External]:
     """The services that settings say run elsewhere."""
     found = []
     if settings.redis.url:
-        probe = log_applied(settings.redis_url, settings.redis.namespace, within_s=float("inf"))
+        probe = log_applied(settings, within_s=float("inf"))
         found.append(External("redis", without_password(settings.redis.url), probe))
     if settings.mlflow.url:
         found.append(
@@ -247,12 +247,14 @@ def _torchserve(settings: Settings) -> Process:
 
 
 def _stream_worker(settings: Settings) -> Process:
-    url, namespace = settings.redis_url, settings.redis.namespace
+    port = settings.stream.port
     return Process(
         name="stream-worker",
         command=lambda: _module("features.worker", single_threaded()),
-        ready=log_applied(url, namespace, within_s=0),
-        healthy=log_applied(url, namespace),
+        ready=log_applied(settings, within_s=0),
+        healthy=log_applied(settings),
+        address=f"http://{_LOOPBACK}:{port}/metrics",
+        ports=(Port(port, "EVERGREEN_STREAM__PORT"),),
         needs=("redis",),
         stop_s=30,
     )

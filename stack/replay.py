@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import aiohttp
 import pandas as pd
-import redis
 
 from core.errors import EvergreenError, StackError
 from core.ledger import Ledger
 from core.settings import Settings
 from core.use_case import History, ReplaySpan, UseCase
+from features.connection import connect
 from features.definitions import feature_set
 from features.importing import import_history
 from features.streams import Keys
-from features.worker import settle
+from features.worker import settle, wait_applied
 from stack.traffic import Record, Traffic, rolling_log_loss
 
 _LIVE_TIMEOUT_S = 120.0
@@ -117,7 +117,7 @@ class Replay:
         self._orchestrator = orchestrator
         self._show = show
         self._keys = Keys(settings.redis.namespace)
-        self._redis = redis.Redis.from_url(settings.redis_url, socket_timeout=10)
+        self._redis = connect(settings, socket_timeout=10)
         self._ledger = Ledger(settings.ledger_url)
         self._progress = Progress(plan.span.start)
         self._retrains: list[Retrain] = []
@@ -142,7 +142,7 @@ class Replay:
             while now < plan.span.end:
                 if now >= materialize_at:
                     await self._flow("materialize/materialize", now, "refreshing batch features")
-                    await asyncio.to_thread(settle, self._redis, self._keys)
+                    await asyncio.to_thread(settle, self._redis, self._keys, self._settings.stream.partitions)
                     materialize_at = now + policy.materialize_every
                 if not is_live and now >= plan.span.first_training:
                     await self._first_version(session, now)
@@ -164,8 +164,11 @@ class Replay:
             for source, events in self._plan.history.events.items()
         ]
         answered = traffic.send_labels(labels if is_live else labels.iloc[:0], until)
-        *positions, _ = await asyncio.gather(*sent, answered)
-        await self._applied(max((p for p in positions if p), default=0))
+        *reached, _ = await asyncio.gather(*sent, answered)
+        newest: dict[int, int] = {}
+        for partition, position in (pair for positions in reached for pair in positions.items()):
+            newest[partition] = max(position, newest.get(partition, 0))
+        await asyncio.to_thread(wait_applied, self._redis, self._keys, newest, timeout_s=_APPLY_TIMEOUT_S)
 
     async def _first_version(self, session: aiohttp.ClientSession, now: datetime) -> None:
         plan = self._plan
@@ -223,13 +226,6 @@ class Replay:
         parameters = {"use_case": self._plan.use_case.name, "as_of": now.isoformat(), **more}
         await asyncio.to_thread(self._orchestrator.run, name, parameters)
         self._say("replaying")
-
-    async def _applied(self, position: int) -> None:
-        deadline = time.monotonic() + _APPLY_TIMEOUT_S
-        while int(cast(Any, self._redis.get(self._keys.cursor)) or 0) < position:
-            if time.monotonic() > deadline:
-                raise StackError("The stream worker does not keep up. See its log in the home folder.")
-            await asyncio.sleep(0.001)
 
     def _between(self, frame: pd.DataFrame, since: datetime, until: datetime) -> pd.DataFrame:
         first, last = (int(frame["at"].searchsorted(pd.Timestamp(moment), "right")) for moment in (since, until))

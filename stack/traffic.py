@@ -67,9 +67,9 @@ class Traffic:
             *(self._ask(keys[i : i + self._batch], instances[i : i + self._batch], now) for i in parts)
         )
 
-    async def send_events(self, source: str, events: pd.DataFrame, now: datetime) -> int:
-        """Send events (``id, at``, fields) and return the log position of the last; 0 if there was none."""
-        position = 0
+    async def send_events(self, source: str, events: pd.DataFrame, now: datetime) -> dict[int, int]:
+        """Send events (``id, at``, fields) and return the newest position of each partition that got some."""
+        positions: dict[int, int] = {}
         names = [f.name for f in self._use_case.source(source).fields]
         for start in range(0, len(events), _EVENTS_AT_ONCE):
             part = events.iloc[start : start + _EVENTS_AT_ONCE]
@@ -77,8 +77,9 @@ class Traffic:
             for row, us in zip(rows, to_us_array(part["at"]), strict=True):
                 row["at"] = from_us(int(us)).isoformat()
             answer = await self._post(f"/v1/events/{source}", {"events": rows}, now)
-            position = int(answer["position"]) if answer else position
-        return position
+            for partition, position in (answer or {}).get("positions", {}).items():
+                positions[int(partition)] = max(position, positions.get(int(partition), 0))
+        return positions
 
     async def send_labels(self, labels: pd.DataFrame, now: datetime) -> None:
         """Send the labels (``key, label, at``) of predictions that were answered."""

@@ -29,7 +29,7 @@ class Entry:
     Args:
         id: rises with every entry.
         use_case: whose decision.
-        kind: trigger, data_check, gate, promotion, deployment, materialize.
+        kind: trigger, data_check, gate, promotion, deployment, materialize, audit.
         action: what was decided.
         reason: one sentence.
         evidence: what it was decided on.

@@ -21,6 +21,7 @@ from core.settings import (
     PrefectSettings,
     RedisSettings,
     Settings,
+    StreamSettings,
     TorchserveSettings,
 )
 from core.use_case import ReplaySpan, UseCase
@@ -71,6 +72,7 @@ def settings_of(home: Path) -> Settings:
         mlflow=MlflowSettings(port=free_port()),
         prefect=PrefectSettings(port=free_port()),
         gateway=GatewaySettings(port=free_port()),
+        stream=StreamSettings(port=free_port()),
         torchserve=TorchserveSettings(
             inference_port=free_port(), management_port=free_port(), metrics_port=free_port(), heap_mb=256
         ),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import redis
 
+from core.discovery import discover
 from core.prediction_ids import issue_ids
 from features.streams import Keys
 from serving.torchserve.tokens import Tokens
@@ -20,7 +21,7 @@ def last_entries(live: Live) -> dict[str, bytes]:
     """The id of the newest entry each stream ever had."""
     keys = Keys(live.settings.redis.namespace)
     with redis.Redis.from_url(live.settings.redis_url) as client:
-        streams = (keys.log, keys.predictions, keys.labels)
+        streams = (keys.log(0), keys.predictions, keys.labels)
         return {stream: client.xinfo_stream(stream)["last-generated-id"] for stream in streams}
 
 
@@ -110,7 +111,7 @@ def test_pages_answer(live: Live) -> None:
 
     assert get("/healthz").status_code == 200
     assert get("/readyz").status_code == 200
-    assert {model["name"] for model in get("/v1/models").json()["models"]} == {"ad_click", "taxi_tip"}
+    assert {model["name"] for model in get("/v1/models").json()["models"]} == set(discover(live.settings.models_dir))
     assert get("/v1/models/taxi_tip").json()["version"] in ("1", "2")
     assert PREDICT in get("/openapi.json").json()["paths"]
     metrics = get("/metrics").text

@@ -76,6 +76,7 @@ def project(prefect_port: int, redis_server: str, tmp_path_factory: pytest.TempP
         "EVERGREEN_REDIS__URL": redis_server, "EVERGREEN_REDIS__NAMESPACE": "test-flows",
         "EVERGREEN_MLFLOW__URL": f"sqlite:///{folder / 'mlflow.db'}",
         "EVERGREEN_PREFECT__PORT": str(prefect_port), "EVERGREEN_PREFECT__POOL": "test-pool",
+        "EVERGREEN_STREAM__PORT": str(free_port()),
         "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
         "DO_NOT_TRACK": "1", "MLFLOW_DISABLE_TELEMETRY": "true",
     }  # fmt: skip

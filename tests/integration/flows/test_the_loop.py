@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import redis
 
 from core.clock import from_us, to_us
+from core.discovery import discover
 from core.ledger import Entry, Ledger
 from core.settings import Settings
-from features.streams import Keys, encode_events, encode_labels, encode_predictions
+from features.definitions import feature_set, view_digest
+from features.streams import Keys, Place, encode_events, encode_labels, encode_predictions
 from flows.client import FlowResult, run_deployment, wait_for_triggered
 from registry.mlflow_registry import MlflowRegistry
 
@@ -48,20 +53,43 @@ class Project:
             api_url=self.settings.prefect_api_url,
         )
 
+    def event(self, name: str) -> dict[str, Any]:
+        """An event that Prefect got; it stores events a moment after it accepted them."""
+        url = f"{self.settings.prefect_api_url}/events/filter"
+        deadline = time.monotonic() + 30
+        while True:
+            body = {"filter": {"event": {"name": [name]}}}
+            found = httpx.post(url, json=body, trust_env=False).raise_for_status().json()["events"]
+            if found:
+                return dict(found[0])
+            assert time.monotonic() < deadline, f"there is no event {name}"
+
     def entries(self, kind: str) -> list[Entry]:
         return self.ledger.entries(self.name, kind=kind)
 
-    def log_days(self, first: datetime, days: int, *, version: str, slope: float, shift: float = 0.0) -> None:
-        """Write a hundred questions a day with their labels, and the visits that profiles are made of."""
+    @property
+    def digest(self) -> str:
+        """Of the profile."""
+        use_case = discover(self.settings.models_dir)[self.name].use_case
+        return view_digest(self.name, feature_set(use_case).batch_views[0])
+
+    def log_days(
+        self, first: datetime, days: int, *, version: str, slope: float, shift: float = 0.0, weight: float = 0.0
+    ) -> None:
+        """Write a hundred questions a day with their labels, and the visits that profiles are made of.
+
+        `weight` is what was served for the profile, which nobody has published: 0 is right.
+        """
         rng, n = np.random.default_rng(days), days * 100
         at_us = to_us(first) + np.arange(n) * to_us(from_us(0) + DAY) // 100
         hands = rng.normal(size=(n, 2)) + [shift, 0.0]
         opened = rng.uniform(size=n) < 1 / (1 + np.exp(-slope * hands[:, 0]))
-        matrix = np.c_[hands, np.zeros(n)].astype(np.float32)
+        matrix = np.c_[hands, np.full(n, weight)].astype(np.float32)
+        stored = [f"profile@{self.digest}"] if version else []
         ids = [f"{first:%m%d}-{i}" for i in range(n)]
         answered = encode_predictions(
-            use_case=self.name, version=version, watermark=-1, now_us=int(at_us[-1]), ids=ids, at_us=at_us,
-            degraded=[[]] * n, matrix=matrix, scores=(1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.float32),
+            use_case=self.name, version=version, known=np.zeros((n, len(stored)), np.int64), known_views=stored,
+            now_us=int(at_us[-1]), ids=ids, at_us=at_us, degraded=[[]] * n, matrix=matrix, scores=(1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.float32),
             instances=[{"door": 1, "push": push, "pull": pull} for push, pull in hands.tolist()],
             columns=("push", "pull", "profile_weight"),
         )  # fmt: skip
@@ -70,7 +98,7 @@ class Project:
             label = {"prediction_id": ids[i], "label": int(opened[i]), "at_us": int(at_us[i])}
             self.client.xadd(self.keys.labels, encode_labels(self.name, [label], int(at_us[i]) + HALF_AN_HOUR_US))
         visits = [{"id": ids[i], "at_us": int(at_us[i]), "door": 1, "weight": 70.0} for i in range(n)]
-        self.client.xadd(self.keys.log, encode_events("visits", visits, int(at_us[-1])))
+        self.client.xadd(self.keys.log(0), encode_events("visits", Place(0, "", True), visits, int(at_us[-1])))
 
 
 @pytest.fixture
@@ -116,6 +144,7 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
 
     assert quiet.completed, quiet.message
     assert (door.entries("trigger")[0].action, door.entries("trigger")[0].version) == ("wait", "1")
+    assert [(entry.action, entry.evidence) for entry in door.entries("audit")] == [("pass", {"rows": 200})]
 
     door.log_days(learned + 3 * DAY, 10, version="1", slope=-1.0, shift=2.0)
     alarmed = door.run("monitor/monitor", learned + 13 * DAY)
@@ -141,11 +170,20 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     assert cooling.completed, cooling.message
     assert (door.entries("trigger")[0].action, "cooldown" in door.entries("trigger")[0].reason) == ("wait", True)
 
+    door.log_days(learned + 14 * DAY, 1, version="2", slope=-1.0, shift=2.0, weight=7.0)
+    skewed = door.run("monitor/monitor", learned + 15 * DAY)
+
+    assert skewed.completed, skewed.message
+    assert door.entries("audit")[0].action == "alarm"
+    assert door.entries("audit")[0].evidence["features"]["profile_weight"]["largest_difference"] == 7.0
+    event = door.event("evergreen.features.skewed")
+    assert event["payload"]["decision_id"] == str(door.entries("audit")[0].id)
+
     published = door.run("materialize/materialize", learned)
 
     assert published.completed, published.message
     assert door.entries("materialize")[0].evidence["rows"] == 1
-    assert door.client.keys(door.keys.entity(door.name, "profile", "*", 1))
+    assert door.client.get(door.keys.entity(0, door.digest, "1"))
 
 
 def test_a_retrain_that_cannot_succeed_says_why(

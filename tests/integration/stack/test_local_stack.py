@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from core.errors import StackError
-from core.settings import RedisSettings, Settings
+from core.settings import RedisSettings, Settings, StreamSettings
 from stack.environment import STACK_MARKER, stack_marker
 from stack.local import LocalStack
 from stack.probes import alive_for
@@ -48,7 +48,12 @@ use_case = UseCase(
 def settings(tmp_path: Path) -> Settings:
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "sale.py").write_text(USE_CASE)
-    return Settings(home=tmp_path / "home", models_dir=tmp_path / "models", redis=RedisSettings(port=free_port()))
+    return Settings(
+        home=tmp_path / "home",
+        models_dir=tmp_path / "models",
+        redis=RedisSettings(port=free_port()),
+        stream=StreamSettings(port=free_port()),
+    )
 
 
 @pytest.fixture

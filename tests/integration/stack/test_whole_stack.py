@@ -12,7 +12,16 @@ import httpx
 import psutil
 import pytest
 
-from core.settings import GatewaySettings, MlflowSettings, PrefectSettings, RedisSettings, Settings, TorchserveSettings
+from core.discovery import discover
+from core.settings import (
+    GatewaySettings,
+    MlflowSettings,
+    PrefectSettings,
+    RedisSettings,
+    Settings,
+    StreamSettings,
+    TorchserveSettings,
+)
 from stack.local import LocalStack
 from stack.status import read_status
 from stack.sweep import members
@@ -32,6 +41,7 @@ def stack(tmp_path: Path) -> Iterator[LocalStack]:
         mlflow=MlflowSettings(port=free_port()),
         prefect=PrefectSettings(port=free_port()),
         gateway=GatewaySettings(port=free_port()),
+        stream=StreamSettings(port=free_port()),
         torchserve=TorchserveSettings(
             inference_port=free_port(), management_port=free_port(), metrics_port=free_port(), heap_mb=256
         ),
@@ -48,7 +58,7 @@ def test_all_of_it_comes_up_works_comes_back_and_goes(stack: LocalStack) -> None
     status = read_status(settings)
     assert status.stack == "up", status
     assert len(status.processes) == 8
-    assert [u.name for u in status.use_cases] == ["ad_click", "taxi_tip"]
+    assert [u.name for u in status.use_cases] == sorted(discover(settings.models_dir))
 
     eventually(lambda: scheduled_runs(settings) > 0, "Prefect schedules no run of prefect.yaml's deployments")
 

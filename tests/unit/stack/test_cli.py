@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.decision import Decision
+from core.discovery import discover
 from core.errors import DeploymentError
 from core.ledger import Ledger
 from stack import cli
@@ -112,7 +113,7 @@ def test_status_tells_that_nothing_runs(capsys: pytest.CaptureFixture[str]) -> N
     found = json.loads(capsys.readouterr().out)
     assert found["stack"] == "down"
     assert {process["state"] for process in found["processes"].values()} == {"not started"}
-    assert set(found["use_cases"]) == {"ad_click", "taxi_tip"}
+    assert set(found["use_cases"]) == set(discover(ROOT / "models"))
     assert found["freshness"] is None
     assert evergreen("status") == 1
     assert "is down" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def log(tmp_path: Path) -> OfflineLog:
     frame = pd.DataFrame(
         {
             "prediction_id": [f"p{i}" for i in days], "version": np.where(days < 19, "1", "2"),
-            "score": np.where(days < 19, 1 - right, right).astype("float32"), "watermark": 0, "degraded": False,
+            "score": np.where(days < 19, 1 - right, right).astype("float32"), "degraded": False,
             "shop": "a", "amount": 1.0, "position": days, "at": at, "known_at": at,
         }
     )  # fmt: skip

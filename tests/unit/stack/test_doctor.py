@@ -18,6 +18,7 @@ def test_what_is_wrong_comes_with_its_remedy(tmp_path: Path) -> None:
         findings = {finding.what: finding for finding in examine(settings)}
     assert findings["redis-server"].ok
     assert findings["Java"].ok
+    assert findings["kind of Redis"].ok
     assert "EVERGREEN_MODELS_DIR" in findings["use cases"].detail
     assert "EVERGREEN_REDIS__PORT" in findings[f"port {number}"].detail
 

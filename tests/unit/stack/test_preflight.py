@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import StackError
-from stack.preflight import require_free, require_package, require_use_cases, require_writable
+from core.settings import RedisSettings, Settings
+from stack.preflight import require_free, require_package, require_redis_kind, require_use_cases, require_writable
 from stack.processes import Port
 
 
@@ -47,3 +48,19 @@ def test_a_folder_without_use_cases_names_the_setting(tmp_path: Path) -> None:
 def test_a_missing_package_names_the_remedy() -> None:
     with pytest.raises(StackError, match=r"The package nonesuch is not installed .* make install"):
         require_package("nonesuch")
+
+
+def test_a_cluster_is_not_started_here() -> None:
+    require_redis_kind(Settings())
+    with pytest.raises(StackError, match=r"EVERGREEN_REDIS__CLUSTER is true.*Set EVERGREEN_REDIS__URL to a node"):
+        require_redis_kind(Settings(redis=RedisSettings(cluster=True)))
+
+
+def test_a_redis_of_the_other_kind_is_said(redis_server: str, redis_cluster: str) -> None:
+    require_redis_kind(Settings(redis=RedisSettings(url=redis_server)))
+    require_redis_kind(Settings(redis=RedisSettings(url=redis_cluster, cluster=True)))
+    require_redis_kind(Settings(redis=RedisSettings(url="redis://127.0.0.1:1/0", cluster=True)))
+    with pytest.raises(StackError, match=r"is no cluster, but EVERGREEN_REDIS__CLUSTER is true\. Set it to false"):
+        require_redis_kind(Settings(redis=RedisSettings(url=redis_server, cluster=True)))
+    with pytest.raises(StackError, match=r"is a cluster, but EVERGREEN_REDIS__CLUSTER is false\. Set it to true"):
+        require_redis_kind(Settings(redis=RedisSettings(url=redis_cluster)))
