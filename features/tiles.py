@@ -128,15 +128,15 @@ def event_rows(view: WindowView, at_us: Ints, fields: Mapping[str, npt.NDArray[A
     rows[:, 0] = at_us // view.tile_us
     rows[:, 1] = 1
     for i, measure in enumerate(plan.sums):
-        present, multiples = _multiples(fields, measure)
+        present, multiples = multiples_of(fields, measure)
         rows[:, 2 + 2 * i] = present
         rows[:, 3 + 2 * i] = multiples
     for first, measures in ((plan.first_min, plan.mins), (plan.first_max, plan.maxs)):
         for i, measure in enumerate(measures, first):
-            present, multiples = _multiples(fields, measure)
+            present, multiples = multiples_of(fields, measure)
             rows[present, i] = multiples[present]
     for i, measure in zip(plan.moments, plan.lasts, strict=True):
-        present, multiples = _multiples(fields, measure)
+        present, multiples = multiples_of(fields, measure)
         rows[present, i] = at_us[present]
         rows[present, i + 1] = multiples[present]
     for i, name in enumerate(plan.distinct):
@@ -226,7 +226,8 @@ def values(view: WindowView, folded: Ints) -> Floats:
     return np.stack(columns, axis=1)
 
 
-def _multiples(fields: Mapping[str, npt.NDArray[Any]], measure: Measure) -> tuple[npt.NDArray[np.bool_], Ints]:
+def multiples_of(fields: Mapping[str, npt.NDArray[Any]], measure: Measure) -> tuple[npt.NDArray[np.bool_], Ints]:
+    """Which values of a field are not null, and all of them as whole multiples of the resolution (0 for null)."""
     name, resolution = measure
     given = fields[name].astype(np.float64, copy=False)
     present = ~np.isnan(given)
