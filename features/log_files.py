@@ -20,6 +20,7 @@ from core.errors import DependencyDown
 LOCK_TIMEOUT_S = 60.0
 _STREAM = re.compile(r"^[a-z]+(-\d+)?$")
 _LOCK_POLL_S = 0.01
+_ROW_GROUP_ROWS = 1 << 17
 
 
 @dataclass(frozen=True, order=True)
@@ -179,7 +180,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     _put_in_place(fresh, path)
 
 
-def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> None:
+def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table], compression: str = "zstd") -> None:
     """Write a whole Parquet file or nothing, and have it on the disk on return.
 
     Text and moments, which repeat, are dictionary-encoded; numbers, which seldom do, are not.
@@ -189,10 +190,10 @@ def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table]) -> 
     repeating = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_timestamp(f.type)]
     with (
         fresh.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating) as writer,
+        pq.ParquetWriter(file, schema, compression=compression, use_dictionary=repeating) as writer,
     ):
         for table in tables:
-            writer.write_table(table)
+            writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
     _sync(fresh)
     _put_in_place(fresh, path)
 

@@ -17,10 +17,9 @@ exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -31,6 +30,7 @@ import pyarrow.parquet as pq
 
 from core.clock import as_utc
 from features.compaction import compact_log
+from features.generations import Generations
 from features.log_files import (
     LogFile,
     Record,
@@ -43,12 +43,11 @@ from features.log_files import (
     write_parquet,
     write_record,
 )
-from features.schemas import STAMP, conform, require_fitting
+from features.log_reading import Bound, Keep, between, consistently, count_rows, first_served, in_order, scan, serving
+from features.schemas import conform, require_fitting
 
-Bound = datetime | None
-T = TypeVar("T")
 _NOT_SHOWN = ("row", "by")
-_REREADS = 5
+_DAY_US = 86_400_000_000
 
 
 class OfflineLog:
@@ -71,44 +70,50 @@ class OfflineLog:
             since: earliest ``known_at``.
             until: ``known_at`` before which.
         """
-        table = self.event_table(source, by=by, since=since, until=until)
-        return table.to_pandas() if table.num_columns else pd.DataFrame()
+        found = self._events(source, [by], None, (since, until), between("known_at", since, until), None)[by]
+        frame: pd.DataFrame = found.drop_columns(_NOT_SHOWN).to_pandas() if found.num_rows else pd.DataFrame()
+        return frame
 
     def event_table(
+        self, source: str, *, by: str | None = None, columns: Sequence[str], since: Bound = None, until: Bound = None
+    ) -> pa.Table:
+        """As `events`, as an Arrow table of some columns, with text dictionary-encoded; no columns without events."""
+        wanted = [*dict.fromkeys(["position", *columns])]
+        read = [*dict.fromkeys([*wanted, *(["known_at"] if by else [])])]
+        found = self._events(source, [by], read, (since, until), between("known_at", since, until), None)[by]
+        return _with_columns(found, wanted)
+
+    def event_tables(
         self,
         source: str,
+        by: Sequence[str],
+        columns: Sequence[str],
         *,
-        by: str | None = None,
         since: Bound = None,
         until: Bound = None,
-        columns: Sequence[str] | None = None,
-    ) -> pa.Table:
-        """As `events`, as an Arrow table; with `columns` only those are read, and text is dictionary-encoded.
+        keep: Keep | None = None,
+    ) -> dict[str, pa.Table]:
+        """Events for each of some key groups, as Arrow tables with text dictionary-encoded, by position.
 
-        A column that no file has is null in all rows. Without any events the table has no columns.
+        Args:
+            source: the event source.
+            by: the key groups, see `events`.
+            columns: fields to read; ``at``, ``known_at`` and ``position`` come with them. One that no file has is null.
+            since: all events known at or after it come, earlier ones of that day may.
+            until: all events known before it come, later ones of that day may.
+            keep: picks rows while they are read, so that no more are held.
+
+        Returns:
+            By group; where groups have the same rows they share one table. Without events a table has no columns.
         """
+        wanted = [*dict.fromkeys(["at", "known_at", "position", *columns])]
+        found = self._events(source, list(by), wanted, (since, until), None, keep)
+        shown = {id(table): _with_columns(table, wanted) for table in found.values()}
+        return {group: shown[id(table)] for group, table in found.items() if group is not None}
 
-        kinds = ("events",) if by is None else ("events", "copies")
-
-        def read() -> list[pa.Table]:
-            records, listed = self._files([f"{kind}/{source}" for kind in kinds], since, until)
-            parts, first = [], _first_served(records, source, by)
-            for kind, files in zip(kinds, listed, strict=True):
-                needed = columns and [*columns, "position", "row", "known_at", "by"]
-                found = _scan(files, _between("known_at", since, until), needed, ("by", *(columns or ())))
-                parts += [_serving(part, by, first, kind == "events") for part in found]
-            return parts
-
-        parts = [part for part in _consistently(read) if part.num_rows]
-        if not parts:
-            return pa.table({})
-        found = _in_order(pa.concat_tables(parts, promote_options="permissive"))
-        if columns is None:
-            return found.select([n for n in found.column_names if n not in _NOT_SHOWN])
-        missing = [name for name in columns if name not in found.column_names]
-        for name in missing:
-            found = found.append_column(name, pa.nulls(found.num_rows))
-        return found.select([*dict.fromkeys(["position", *columns])])
+    def count_events(self, source: str, *, since: Bound = None, until: Bound = None) -> int:
+        """About how many events of a source became known in [since, until): those of whole days."""
+        return consistently(lambda: count_rows(self._files([f"events/{source}"], since, until)[1][0]))
 
     def late(self, source: str, *, since: Bound = None, until: Bound = None) -> pd.DataFrame:
         """Events that came too late for every window view, as `events`."""
@@ -117,31 +122,20 @@ class OfflineLog:
             return frame
         return frame.sort_values(["position", "row"], kind="stable", ignore_index=True).drop(columns=list(_NOT_SHOWN))
 
-    def batch(self, use_case: str, view: str, digest: str, *, outputs: Sequence[str] | None = None) -> pd.DataFrame:
+    def batch(self, use_case: str, view: str, digest: str) -> pd.DataFrame:
         """Rows of a batch view: ``entity`` (str), ``at``, ``known_at``, ``generation`` and the outputs (float32).
 
         Sorted by generation, then as they were written. ``at`` and ``known_at`` are NaT where rows are timeless.
         """
-        table = self.batch_table(use_case, view, digest, outputs=outputs)
-        if not table.num_columns:
-            return pd.DataFrame()
-        frame: pd.DataFrame = table.set_column(0, "entity", table["entity"].cast(pa.string())).to_pandas()
-        return frame
+        return self.published(use_case, view, digest).frame()
 
-    def batch_table(self, use_case: str, view: str, digest: str, *, outputs: Sequence[str] | None = None) -> pa.Table:
-        """As `batch`, as an Arrow table with dictionary-encoded entities; without any rows it has no columns."""
-        folder = self._batch_folder(use_case, view, digest)
-        parts, names = [], outputs and ["entity", "at", "known_at", *outputs]
-        for generation in self.generations(use_case, view, digest):
-            path = folder / f"{generation:020d}.parquet"
-            part = pq.read_table(path, columns=names, read_dictionary=["entity"], partitioning=None)
-            place = pa.array(np.full(part.num_rows, generation, dtype=np.int64))
-            parts.append(part.add_column(3, "generation", place))
-        return pa.concat_tables(parts).unify_dictionaries() if parts else pa.table({})
+    def published(self, use_case: str, view: str, digest: str) -> Generations:
+        """The generations of a batch view."""
+        return Generations(self._root / "batch" / use_case / f"{view}@{digest}", f"batch/{use_case}/{view}@{digest}")
 
     def generations(self, use_case: str, view: str, digest: str) -> list[int]:
-        """The generations there are of a batch view, oldest first."""
-        return sorted(int(path.stem) for path in self._batch_folder(use_case, view, digest).glob("*.parquet"))
+        """The numbers of a batch view's generations, oldest first."""
+        return self.published(use_case, view, digest).numbers()
 
     def write_generation(self, use_case: str, view: str, digest: str, generation: int, frame: pd.DataFrame) -> None:
         """Write the rows of one generation, all or nothing; one that is there already stays as it is.
@@ -156,10 +150,7 @@ class OfflineLog:
         Raises:
             DataError: naming table and column, if a column is missing or of another type.
         """
-        path = self._batch_folder(use_case, view, digest) / f"{generation:020d}.parquet"
-        table = conform(f"batch/{use_case}/{view}@{digest}", frame)
-        if not path.exists():
-            write_parquet(path, table.schema, iter([table]))
+        self.published(use_case, view, digest).write(generation, frame)
 
     def predictions(self, use_case: str, *, since: Bound = None, until: Bound = None) -> pd.DataFrame:
         """Predictions with ``at`` in [since, until), sorted by ``at``.
@@ -170,9 +161,8 @@ class OfflineLog:
         way and that was scored again counts once, as last logged.
         """
         slack = timedelta(days=2)  # a request's time and the day it was logged may differ by the lateness
-        frame = self._frame(
-            f"predictions/{use_case}", since and since - slack, until and until + slack, _between("at", since, until)
-        )
+        days = since and since - slack, until and until + slack
+        frame = self._frame(f"predictions/{use_case}", *days, between("at", since, until))
         if frame.empty:
             return frame
         frame = frame.sort_values("position", kind="stable").drop_duplicates("prediction_id", keep="last")
@@ -237,8 +227,28 @@ class OfflineLog:
         """
         return compact_log(self._root, stream, as_utc(before).strftime("%Y-%m-%d"))
 
-    def _batch_folder(self, use_case: str, view: str, digest: str) -> Path:
-        return self._root / "batch" / use_case / f"{view}@{digest}"
+    def _events(
+        self,
+        source: str,
+        by: Sequence[str | None],
+        columns: Sequence[str] | None,
+        days: tuple[Bound, Bound],
+        condition: ds.Expression | None,
+        keep: Keep | None,
+    ) -> dict[str | None, pa.Table]:
+        """Per group (None: each event once) its rows, with the columns there are."""
+
+        def read() -> dict[str | None, pa.Table]:
+            records, (originals, copies) = self._files([f"events/{source}", f"copies/{source}"], *days)
+            firsts = {group: first_served(records, source, group) for group in by if group is not None}
+            is_served = any(first is not None for first in firsts.values())
+            names = columns and [*columns, *(["by"] if is_served else [])]
+            encoded = ("by", *(columns or ()))
+            once = scan(originals, condition, columns=names, encoded=encoded, keep=keep)
+            again = scan(copies, condition, columns=names, encoded=encoded, keep=keep) if is_served else []
+            return {group: _of_group(once, again, group, firsts[group] if group else None) for group in by}
+
+        return consistently(read)
 
     def _require_fitting(self, table: str, schema: pa.Schema) -> None:
         for day in sorted((self._root / table).glob("day=*"), reverse=True):
@@ -257,77 +267,29 @@ class OfflineLog:
             return records, [count_files(self._root / table, records, low, high) for table in tables]
 
     def _frame(self, table: str, since: Bound, until: Bound, condition: ds.Expression | None = None) -> pd.DataFrame:
-        keep = _between("known_at", since, until) if condition is None else condition
-        parts = _consistently(lambda: _scan(self._files([table], since, until)[1][0], keep, None, ()))
+        keep = between("known_at", since, until) if condition is None else condition
+        parts = consistently(lambda: scan(self._files([table], since, until)[1][0], keep))
         return _to_frame(parts[0]) if parts else pd.DataFrame()
 
 
-def _consistently(read: Callable[[], T]) -> T:
-    """Read anew when files were merged away between being listed and being opened."""
-    for _ in range(_REREADS - 1):
-        try:
-            return read()
-        except FileNotFoundError:
-            continue
-    return read()
+def _of_group(once: Sequence[pa.Table], again: Sequence[pa.Table], group: str | None, first_us: int | None) -> pa.Table:
+    parts = list(once)
+    if group is not None:
+        parts = [serving(t, group, first_us, has_history=True) for t in once]
+        parts += [serving(t, group, first_us, has_history=False) for t in again]
+    parts = [part for part in parts if part.num_rows]
+    if not parts:
+        return pa.table({})
+    return in_order(parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="permissive"))
 
 
-def _scan(
-    files: Sequence[LogFile], condition: ds.Expression | None, columns: Sequence[str] | None, encoded: Sequence[str]
-) -> list[pa.Table]:
-    """The rows of some files that fulfil the condition, as one table if there are files; `encoded` text as codes."""
-    if not files:
-        return []
-    paths = [str(file.path) for file in files]
-    schema = pa.unify_schemas([pq.read_schema(path) for path in paths], promote_options="permissive")
-    schema = pa.schema([_encoded(f) if f.name in encoded else f for f in schema])
-    names = schema.names if columns is None else [name for name in dict.fromkeys(columns) if name in schema.names]
-    return [ds.dataset(paths, schema=schema, format="parquet").to_table(columns=names, filter=condition)]
-
-
-def _encoded(field: pa.Field) -> pa.Field:
-    return field.with_type(pa.dictionary(pa.int32(), pa.string())) if pa.types.is_string(field.type) else field
-
-
-def _between(column: str, low: Bound, high: Bound) -> ds.Expression | None:
-    lower = ds.field(column) >= pa.scalar(as_utc(low), STAMP) if low is not None else None
-    upper = ds.field(column) < pa.scalar(as_utc(high), STAMP) if high is not None else None
-    return _all(lower, upper)
-
-
-def _all(*conditions: ds.Expression | None) -> ds.Expression | None:
-    found = None
-    for condition in conditions:
-        if condition is not None:
-            found = condition if found is None else found & condition
-    return found
-
-
-def _first_served(records: Mapping[str, Record], source: str, by: str | None) -> int | None:
-    """When (microseconds since 1970) a key group was first served; None: never."""
-    served = [record.served.get(source, {}) for record in records.values()]
-    return min((groups[by] for groups in served if by is not None and by in groups), default=None)
-
-
-def _serving(rows: pa.Table, by: str | None, first_us: int | None, has_history: bool) -> pa.Table:
-    """Rows whose copy serves a key group and, where wanted, those from before it was first served."""
-    if by is None or (first_us is None and has_history):
-        return rows
-    groups = rows["by"].unify_dictionaries().combine_chunks()
-    serves = np.array([by in text.split(",") for text in groups.dictionary.to_pylist()], dtype=bool)
-    kept = serves[groups.indices.to_numpy()]
-    if has_history:
-        kept |= rows["known_at"].cast(pa.int64()).to_numpy() < first_us
-    return rows if kept.all() else rows.filter(pa.array(kept))
-
-
-def _in_order(table: pa.Table) -> pa.Table:
-    position = table["position"].to_numpy()
-    later, same = position[1:] > position[:-1], position[1:] == position[:-1]
-    row = table["row"].to_numpy()
-    if bool(np.all(later | (same & (row[1:] >= row[:-1])))):
-        return table
-    return table.take(pa.array(np.lexsort((row, position))))
+def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    if not table.num_rows:
+        return pa.table({})
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows))
+    return table.select(list(names))
 
 
 def _to_frame(table: pa.Table) -> pd.DataFrame:
@@ -340,10 +302,11 @@ def _to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def _by_day(tables: Mapping[str, pa.Table], name: str) -> dict[str, pa.Table]:
-    """Path of each file to write -> its rows."""
+    """Path of each file to write -> its rows, in order of position."""
     files: dict[str, pa.Table] = {}
     for table, rows in tables.items():
-        day = rows["known_at"].cast(pa.int64()).to_numpy() // 86_400_000_000
+        rows = in_order(rows)
+        day = rows["known_at"].cast(pa.int64()).to_numpy() // _DAY_US
         for number in np.unique(day):
             folder = np.datetime64(int(number), "D")
             files[f"{table}/day={folder}/{name}"] = rows.filter(pa.array(day == number))
@@ -357,12 +320,12 @@ def _served(before: Mapping[str, Mapping[str, int]], tables: Mapping[str, pa.Tab
         kind, _, source = table.partition("/")
         if kind not in ("events", "copies") or not rows.num_rows:
             continue
-        firsts: Any = rows.select(["by", "known_at"]).group_by("by").aggregate([("known_at", "min")])
+        known_us = rows["known_at"].cast(pa.int64())
+        firsts = pa.table({"by": rows["by"], "us": known_us}).group_by("by").aggregate([("us", "min")])
         for row in firsts.to_pylist():
             for group in filter(None, row["by"].split(",")):
-                us = int(pd.Timestamp(row["known_at_min"]).value // 1000)
                 groups = found.setdefault(source, {})
-                groups[group] = min(us, groups.get(group, us))
+                groups[group] = min(row["us_min"], groups.get(group, row["us_min"]))
     return found
 
 
