@@ -33,7 +33,7 @@ def connect(settings: Settings, **options: Any) -> redis.Redis:
     return redis.Redis.from_url(settings.redis_url, **options)
 
 
-def fetch(client: redis.Redis, groups: Sequence[Sequence[str]]) -> list[bytes | None]:
+def fetch(client: redis.Redis, groups: Sequence[Sequence[bytes | str]]) -> list[bytes | None]:
     """The values of keys in one round trip; in a cluster, one to every node at the same time.
 
     Args:

@@ -2,69 +2,57 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import redis
+from redis.cluster import RedisCluster
 
 from core.errors import DependencyDown
 from core.use_case import UseCase
-from features import tiles
-from features.columns import compute_request_view, request_columns
-from features.definitions import BatchView, WindowView, feature_set, view_digest
+from features.columns import MatrixPlan, request_columns
+from features.connection import REDIS_FAULTS, fetch
+from features.definitions import BatchView, feature_set, view_digest
+from features.entities import Asked, KeyGroup, prefixes
+from features.multiget import MultiGet
+from features.stored_blocks import BatchBlock, WindowBlock
 from features.streams import Keys
 
-logger = logging.getLogger(__name__)
-_BATCH_HEADER = np.dtype("<i8")
+_REREADS = 20
+Ints = npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Assembled:
     """The features of n instances, as served.
 
     Args:
         matrix: shape (n, features), float32, columns in the order of the feature set.
         degraded: for each row, why some values are defaults: ``<view>: unknown entity`` or ``<view>: stale``.
-        watermark: position of the log up to which the stored features were applied when they were read.
+        known: what was known of each stored view, shape (n, stored views): of a window view the position of the last
+            log entry that touched the value (0: there is none), of a batch view the newest generation that readers
+            saw (0: there was none).
+        known_views: the columns of `known`, ``<view>@<digest>``.
     """
 
     matrix: npt.NDArray[np.float32]
     degraded: list[list[str]]
-    watermark: int
+    known: Ints
+    known_views: tuple[str, ...]
 
 
-def pack_batch_row(as_of_us: int, values: Sequence[float]) -> bytes:
-    """A batch view's stored value: int64 ``as_of`` in microseconds, then the outputs as float64."""
-    return np.int64(as_of_us).tobytes() + np.asarray(values, dtype="<f8").tobytes()
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A stored view: where its values are, and what makes columns of them."""
 
-
-def unpack_batch_row(packed: bytes) -> tuple[int, npt.NDArray[np.float64]]:
-    """The inverse of `pack_batch_row`."""
-    return int(np.frombuffer(packed, dtype="<i8", count=1)[0]), np.frombuffer(packed, dtype="<f8", offset=8)
-
-
-def batch_values(
-    view: BatchView, as_of_us: npt.NDArray[np.int64], rows: npt.NDArray[np.float64], at_us: npt.NDArray[np.int64]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Honour the time-to-live: stored rows where they are alive, defaults elsewhere.
-
-    Args:
-        view: the batch view.
-        as_of_us: what each stored row was computed as of, NaT-like ``NO_TILE`` where there is none, shape (n,).
-        rows: stored outputs, shape (n, outputs).
-        at_us: the readers' time, shape (n,).
-
-    Returns:
-        Values (n, outputs), which rows are unknown (n,), which are stale (n,).
-    """
-    unknown = as_of_us == tiles.NO_TILE
-    stale = ~unknown & (at_us - as_of_us > int(view.ttl.total_seconds() * 1e6))
-    values = np.where((unknown | stale)[:, None], np.asarray(view.defaults, dtype=np.float64), rows)
-    return values, unknown, stale
+    name: str
+    by: str
+    block: WindowBlock | BatchBlock
+    prefixes: list[bytes]
+    pointer: int | None  # which of the pointers is the view's; None: it has none
 
 
 class FeatureReader:
@@ -72,19 +60,40 @@ class FeatureReader:
 
     Args:
         use_case: whose features.
-        client: Redis, with ``decode_responses=False``.
+        client: Redis or a cluster, with ``decode_responses=False``.
         namespace: prefix of the keys.
+        partitions: how many partitions the online features are in.
     """
 
-    def __init__(self, use_case: UseCase, client: redis.Redis, namespace: str) -> None:
-        self._use_case = use_case
-        self._features = feature_set(use_case)
+    def __init__(self, use_case: UseCase, client: redis.Redis, namespace: str, partitions: int = 1) -> None:
+        features, keys = feature_set(use_case), Keys(namespace)
+        fields = {f.name: f for f in use_case.entities}
+        views = features.stored_views
+        digests = [view_digest(use_case.name, view) for view in views]
+        batch = [view.name for view in views if isinstance(view, BatchView)]
+        self._fields = use_case.request_fields
         self._client = client
-        self._keys = Keys(namespace)
-        self._stored: list[WindowView | BatchView] = [*self._features.window_views, *self._features.batch_views]
-        self._digests = {view.name: view_digest(view) for view in self._stored}
+        self._get_many = MultiGet(client)
+        self._plan = MatrixPlan(features)
+        self._groups = {v.by: KeyGroup([fields[key] for key in v.keys], partitions) for v in views}
+        self._stored = [
+            _Stored(
+                name=view.name,
+                by=view.by,
+                block=BatchBlock(view) if isinstance(view, BatchView) else WindowBlock(view),
+                prefixes=prefixes(keys, digest, partitions),
+                pointer=batch.index(view.name) if view.name in batch else None,
+            )
+            for view, digest in zip(views, digests, strict=True)
+        ]
+        self._known_views = tuple(f"{view.name}@{digest}" for view, digest in zip(views, digests, strict=True))
+        self._pointer_keys = [
+            keys.published(digest).encode() for view, digest in zip(views, digests, strict=True) if view.name in batch
+        ]
+        self._read = self._read_cluster if isinstance(client, RedisCluster) else self._read_server
+        self._last_pointers: list[int] = []
 
-    def assemble(self, instances: Sequence[Mapping[str, Any]], at_us: npt.NDArray[np.int64]) -> Assembled:
+    def assemble(self, instances: Sequence[Mapping[str, Any]], at_us: Ints) -> Assembled:
         """The features of `instances` at their times, with one round trip to Redis.
 
         Args:
@@ -93,72 +102,94 @@ class FeatureReader:
 
         Raises:
             DependencyDown: if Redis does not answer.
+            KeyError: if an instance lacks an entity that is not nullable.
+            TypeError, ValueError, OverflowError: if a field is not of its type.
         """
-        names: list[str] = [self._keys.cursor]
-        places: dict[str, npt.NDArray[np.intp]] = {}
-        for view in self._stored:
-            entities = [instance[view.entity] for instance in instances]
-            unique = {entity: i for i, entity in enumerate(dict.fromkeys(entities))}
-            places[view.name] = len(names) + np.array([unique[entity] for entity in entities], dtype=np.intp)
-            digest = self._digests[view.name]
-            names += [self._keys.entity(self._use_case.name, view.name, digest, entity) for entity in unique]
+        asked = {by: group.ask(instances) for by, group in self._groups.items()}
+        columns = request_columns(self._fields, instances, at_us)
         try:
-            found = cast(list[bytes | None], self._client.mget(names))
-        except redis.RedisError as error:
+            pointers, packed = self._read(asked)
+        except REDIS_FAULTS as error:
             raise DependencyDown("Redis", str(error)) from error
         degraded: list[list[str]] = [[] for _ in instances]
-        columns = request_columns(self._use_case.request_fields, instances, at_us)
-        blocks: list[npt.NDArray[np.float64]] = []
-        for any_view in self._features.views:
-            if isinstance(any_view, WindowView):
-                blocks.append(_window_block(any_view, found, places[any_view.name], at_us, degraded))
-            elif isinstance(any_view, BatchView):
-                blocks.append(_batch_block(any_view, found, places[any_view.name], at_us, degraded))
+        known = np.empty((len(instances), len(self._stored)), dtype=np.int64)
+        blocks: dict[str, npt.NDArray[Any]] = {}
+        for i, (stored, values) in enumerate(zip(self._stored, packed, strict=True)):
+            place, block = asked[stored.by].place, stored.block
+            if isinstance(block, BatchBlock):
+                pointer = pointers[stored.pointer or 0]
+                blocks[stored.name] = block.read(values, pointer, place, at_us, degraded)
+                known[:, i] = pointer
             else:
-                blocks.append(compute_request_view(any_view, columns))
-        matrix = np.concatenate(blocks, axis=1).astype(np.float32)
-        return Assembled(matrix, degraded, int(found[0]) if found[0] is not None else 0)
+                blocks[stored.name], known[:, i] = block.read(values, place, at_us, degraded)
+        return Assembled(self._plan.fill(blocks, columns), degraded, known, self._known_views)
 
+    def _read_server(self, asked: Mapping[str, Asked]) -> tuple[list[int], list[list[bytes | None]]]:
+        """The pointers, and the values of each stored view: one MGET, which nothing comes in between of."""
+        names = self._pointer_keys.copy()
+        for stored in self._stored:
+            names += asked[stored.by].keys(stored.prefixes)
+        found = self._get_many(names) if names else []
+        return self._split(found, asked)
 
-def _note(degraded: list[list[str]], where: npt.NDArray[np.bool_], reason: str) -> None:
-    for i in np.flatnonzero(where):
-        degraded[i].append(reason)
+    def _read_cluster(self, asked: Mapping[str, Asked]) -> tuple[list[int], list[list[bytes | None]]]:
+        """As `_read_server`. The nodes answer at different moments, so the pointers must not move meanwhile.
 
+        What is read is consistent with pointers that were the same before and after it. Those before are known from
+        the call before, so this takes one round trip unless something is just being published.
+        """
+        names, order = self._by_partition(asked)
+        for _ in range(_REREADS):
+            answers = fetch(self._client, names)
+            flat = [answers[i] for i in order]
+            pointers, packed = self._split(flat, asked)
+            before, self._last_pointers = self._last_pointers, pointers
+            if before == pointers and (not self._is_only_newer(asked, pointers, packed) or self._unmoved(pointers)):
+                return pointers, packed
+        raise DependencyDown("Redis", f"batch views were published {_REREADS} times while they were read")
 
-def _window_block(
-    view: WindowView,
-    found: Sequence[bytes | None],
-    place: npt.NDArray[np.intp],
-    at_us: npt.NDArray[np.int64],
-    degraded: list[list[str]],
-) -> npt.NDArray[np.float64]:
-    first, last = int(place.min()), int(place.max()) + 1
-    rings = tiles.empty_rings(view, last - first)
-    missing = np.zeros(last - first, dtype=bool)
-    for i, packed in enumerate(found[first:last]):
-        if packed is None:
-            missing[i] = True
-        else:
-            rings[i] = np.frombuffer(packed, dtype="<i8").reshape(rings.shape[1:])
-    _note(degraded, missing[place - first], f"{view.name}: unknown entity")
-    return tiles.fold(view, rings[place - first], at_us)
+    def _by_partition(self, asked: Mapping[str, Asked]) -> tuple[list[list[bytes]], list[int]]:
+        """The keys, grouped so that each group is of one hash tag; and for each key in order, where its answer is."""
+        groups: dict[int, list[bytes]] = {-1: self._pointer_keys} if self._pointer_keys else {}
+        placed = [(-1, i) for i in range(len(self._pointer_keys))]
+        for stored in self._stored:
+            entities = asked[stored.by]
+            tags = entities.partitions or [0] * len(entities.texts)
+            for partition, key in zip(tags, entities.keys(stored.prefixes), strict=True):
+                group = groups.setdefault(partition, [])
+                placed.append((partition, len(group)))
+                group.append(key)
+        starts, total = {}, 0
+        for partition, group in groups.items():
+            starts[partition] = total
+            total += len(group)
+        return list(groups.values()), [starts[partition] + i for partition, i in placed]
 
+    def _split(
+        self, found: Sequence[bytes | None], asked: Mapping[str, Asked]
+    ) -> tuple[list[int], list[list[bytes | None]]]:
+        stop = len(self._pointer_keys)
+        pointers = [int(value or 0) for value in found[:stop]]
+        packed: list[list[bytes | None]] = []
+        for stored in self._stored:
+            entities = asked[stored.by]
+            start, stop = stop, stop + len(entities.texts)
+            values = list(found[start:stop])
+            if entities.has_null:
+                values.append(None)
+            packed.append(values)
+        return pointers, packed
 
-def _batch_block(
-    view: BatchView,
-    found: Sequence[bytes | None],
-    place: npt.NDArray[np.intp],
-    at_us: npt.NDArray[np.int64],
-    degraded: list[list[str]],
-) -> npt.NDArray[np.float64]:
-    first, last = int(place.min()), int(place.max()) + 1
-    as_of_us = np.full(last - first, tiles.NO_TILE, dtype=np.int64)
-    rows = np.zeros((last - first, len(view.outputs)), dtype=np.float64)
-    for i, packed in enumerate(found[first:last]):
-        if packed is not None:
-            as_of_us[i], rows[i] = unpack_batch_row(packed)
-    local = place - first
-    values, unknown, stale = batch_values(view, as_of_us[local], rows[local], at_us)
-    _note(degraded, unknown, f"{view.name}: unknown entity")
-    _note(degraded, stale, f"{view.name}: stale")
-    return values
+    def _is_only_newer(
+        self, asked: Mapping[str, Asked], pointers: Sequence[int], packed: Sequence[Sequence[bytes | None]]
+    ) -> bool:
+        """Whether an entity has been published, but not yet as far as these pointers go; or it was, and they moved."""
+        return any(
+            isinstance(stored.block, BatchBlock) and stored.block.is_only_newer(values, pointers[stored.pointer or 0])
+            for stored, values in zip(self._stored, packed, strict=True)
+        )
+
+    def _unmoved(self, pointers: Sequence[int]) -> bool:
+        found = fetch(self._client, [self._pointer_keys])
+        self._last_pointers = [int(value or 0) for value in found]
+        return self._last_pointers == pointers

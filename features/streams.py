@@ -77,6 +77,10 @@ class Keys:
         """Generation of a batch view that readers see."""
         return f"{{{self.namespace}}}:published:{digest}"
 
+    def publication(self, digest: str) -> str:
+        """Hash of a batch view's publishing: ``compacted`` (generation done with), ``newest_us`` (newest row)."""
+        return f"{{{self.namespace}}}:publication:{digest}"
+
     @property
     def predictions(self) -> str:
         """Stream of answered predictions."""
@@ -91,6 +95,16 @@ class Keys:
     def partitions(self) -> str:
         """How many partitions there are."""
         return f"{{{self.namespace}}}:partitions"
+
+    @property
+    def workers(self) -> str:
+        """Sorted set of the live stream workers, by when they count as gone."""
+        return f"{{{self.namespace}}}:workers"
+
+    @property
+    def wishes(self) -> str:
+        """Sorted set of the live stream workers that have less than their share, likewise."""
+        return f"{{{self.namespace}}}:wishes"
 
     @property
     def routes(self) -> str:

@@ -20,6 +20,7 @@ from core.errors import DependencyDown, DeploymentError, EvergreenError, Request
 from core.logs import configure_logging, use_case_var
 from core.prediction_ids import issue_ids
 from core.settings import load_settings
+from features.connection import REDIS_FAULTS, connect
 from features.definitions import feature_set
 from features.online import Assembled, FeatureReader
 from features.streams import Keys, encode_predictions
@@ -84,13 +85,13 @@ class Handler:
         self._session = _session(folder / "model.onnx")
         self._secret = settings.signing_secret()
         self._stream = Keys(settings.redis.namespace).predictions
-        self._client = redis.Redis.from_url(
-            settings.redis_url,
+        self._client = connect(
+            settings,
             socket_timeout=_REDIS_TIMEOUT_S,
             socket_connect_timeout=_REDIS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         )
-        self._reader = FeatureReader(self._use_case, self._client, settings.redis.namespace)
+        self._reader = FeatureReader(self._use_case, self._client, settings.redis.namespace, settings.stream.partitions)
 
     def _answer(self, body: object) -> bytes:
         question = parse(body, clock_us=to_us(SystemClock().now()))
@@ -129,7 +130,8 @@ class Handler:
         fields = encode_predictions(
             use_case=self._use_case.name,
             version=self._version,
-            watermark=assembled.watermark,
+            known=assembled.known[rows],
+            known_views=assembled.known_views,
             now_us=question.now_us,
             ids=[ids[i] for i in rows],
             at_us=question.at_us[rows],
@@ -141,7 +143,7 @@ class Handler:
         )
         try:
             self._client.xadd(self._stream, fields)
-        except redis.RedisError as error:
+        except REDIS_FAULTS as error:
             raise DependencyDown("Redis", f"the prediction could not be logged ({error})") from error
 
 
