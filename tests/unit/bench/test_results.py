@@ -1,0 +1,42 @@
+from bench import joins, online
+from bench.__main__ import _cells
+from bench.contest import Score
+from bench.joins import OURS
+from bench.measure import Result
+
+
+def _score(seconds, peak=2_000_000_000, before=100_000_000):
+    return Score([seconds] * 5, before, peak)
+
+
+def test_a_target_may_be_a_share_of_another_figure():
+    ours = Result("ours", 0.5, "s", "lower").versus(Result("theirs", 0.4, "s", "lower"), 1.5)
+    assert ours.reached
+    assert (ours.against, ours.ratio) == ("theirs", 1.25)
+    assert Result("rate", 90.0, "events/s", "higher", target=100.0).reached is False
+    assert Result("free", 1.0, "s", "lower").reached is None
+
+
+def test_the_join_is_compared_with_the_fastest_query_with_feast_and_with_its_output():
+    scores = {name: _score(0.6) for name in joins._ENGINES} | {"DuckDB ASOF": _score(0.4), joins._FEAST: _score(4.0)}
+    found = joins.results(scores | {OURS: _score(0.5, peak=300_000_000)})[-4:]
+    assert [round(r.target, 3) for r in found] == [0.6, 0.5, 600.0, 160.0]
+    assert [r.reached for r in found] == [True, True, True, False]
+    assert "DuckDB ASOF" in found[0].against
+
+
+def test_without_the_product_only_the_peers_are_shown():
+    scores = {name: _score(0.6) for name in [*joins._ENGINES, joins._FEAST]}
+    assert all(r.target is None for r in joins.results(scores))
+
+
+def test_reads_are_compared_call_by_call():
+    scores = {name: _score(0.5) for name in [*online._FEAST, online._BARE]} | {OURS: _score(0.05)}
+    found = online.results("pair", scores)[-3:]
+    assert [r.value for r in found] == [0.1] * 3
+    assert [r.reached for r in found] == [True, True, True]
+
+
+def test_a_row_shows_whom_it_is_compared_with():
+    cells = _cells(Result("ours", 1.0, "s", "lower").versus(Result("theirs", 2.0, "s", "lower"), 1.5))
+    assert cells == ["ours", "1", "s", "lower", "3", "yes", "theirs", "0.5", "5"]
