@@ -85,7 +85,10 @@ class StreamSettings(_Group):
         le=4096,
     )
     port: int = Field(18088, description="Port of the stream worker's metrics (loopback).", ge=1, le=65535)
-    batch_entries: int = Field(256, description="Most stream entries applied in one step.", ge=1)
+    lease_s: float = Field(
+        5.0, description="Seconds after which another stream worker takes over what a dead one applied.", gt=0
+    )
+    batch_entries: int = Field(1024, description="Most stream entries applied in one step.", ge=1)
     max_entries: int = Field(200_000, description="Entries a stream may hold before writers are refused.", ge=1000)
 
 

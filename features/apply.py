@@ -1,194 +1,214 @@
-"""Applying the log to the online features, exactly once.
+"""Applying a partition's log to the online features, exactly once.
 
-One step reads the entries after the cursor and the values they touch, computes the new values, and writes
-them together with the new cursor in one Redis transaction that fails if anybody moved the cursor in
-between. Killed anywhere, the step either happened or did not.
+One step takes the entries after the cursor, drops ids that were seen, computes the new values, and writes them
+together with the seen ids, the acknowledgements and the new cursor in one step of Redis that fails if the lease or
+the cursor is not as it was. Killed anywhere, the step either happened or did not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
-import redis
 
-from core.use_case import UseCase
 from features import tiles
-from features.columns import column_array
-from features.definitions import BatchView, WindowView, feature_set, view_digest
-from features.online import pack_batch_row
-from features.streams import Entry, Keys, position_of
+from features.declared import Declared, StoredWindow
+from features.entries import Events, LogEntry, decode, fitted, key_column
+from features.partition_store import Change, PartitionStore, Values
+from features.seen_ids import DAY_US, SeenIds, hash_ids
+from features.streams import SEQUENCE_BITS, Keys, entry_id_of
+from features.window_values import coded_values, entity_codes, measured, updated
 
-DAY_US = 86_400_000_000
-
-
-@dataclass(frozen=True)
-class StoredView:
-    """A stored view with the names its values are kept under."""
-
-    use_case: UseCase
-    view: WindowView | BatchView
-    digest: str
-
-    @property
-    def name(self) -> str:
-        """The name its batch publications carry in the log."""
-        return f"{self.use_case.name}/{self.view.name}@{self.digest}"
-
-    def key(self, keys: Keys, entity: object) -> str:
-        """Where the values of one entity are."""
-        return keys.entity(self.use_case.name, self.view.name, self.digest, entity)
-
-
-def stored_views(use_cases: Iterable[UseCase]) -> list[StoredView]:
-    """Every window and batch view of the given use cases."""
-    found: list[StoredView] = []
-    for use_case in use_cases:
-        features = feature_set(use_case)
-        views: list[WindowView | BatchView] = [*features.window_views, *features.batch_views]
-        for view in views:
-            found.append(StoredView(use_case, view, view_digest(view)))
-    return found
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass
 class Applied:
-    """What one step did."""
+    """What one step did: entries, events that count, duplicates, late events, and events that fit no declaration."""
 
     entries: int = 0
     events: int = 0
     duplicates: int = 0
     late: int = 0
+    unfit: int = 0
     position: int = 0
     flush_requested: bool = False
 
+    def __iadd__(self, other: Applied) -> Applied:
+        for name in ("entries", "events", "duplicates", "late", "unfit"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.flush_requested |= other.flush_requested
+        return self
+
 
 @dataclass
-class _Change:
-    writes: dict[str, bytes] = field(default_factory=dict)
-    seen: dict[str, list[str]] = field(default_factory=dict)
+class _Touched:
+    """What a batch does to one view: rows of new events by entity, and the last position that touched each."""
+
+    window: StoredWindow
+    names: list[bytes]
+    owner: Ints
+    rows: Ints
+    positions: Ints
+
+
+@dataclass
+class Prepared:
+    """A batch that is decoded and freed of duplicates, and what it will do."""
+
+    done: Applied
+    change: Change
+    touched: list[_Touched] = field(default_factory=list)
 
 
 class Applier:
-    """Moves the online features forward along the log.
+    """Moves one partition's features forward along its log.
 
     Args:
-        client: Redis, with ``decode_responses=False``.
+        store: the partition; its lease is held.
         keys: names of the keys.
-        views: the views to keep.
+        declared: what is declared.
+        windows: the views to keep, of those declared.
         expire: let values and seen ids expire by the machine's clock; off when history is replayed.
     """
 
-    def __init__(self, client: redis.Redis, keys: Keys, views: Sequence[StoredView], *, expire: bool = True) -> None:
-        self._client = client
-        self._keys = keys
-        self._expire = expire
-        self._batches = {v.name: v for v in views if isinstance(v.view, BatchView)}
-        self._windows: dict[str, list[StoredView]] = {}
-        for stored in views:
-            if isinstance(stored.view, WindowView):
-                self._windows.setdefault(stored.view.source, []).append(stored)
-        spans = [v.view.slots * v.view.tile if isinstance(v.view, WindowView) else v.view.ttl for v in views]
-        self._keep_s = int(max(spans, default=timedelta(0)).total_seconds()) + 2 * 86_400
+    def __init__(
+        self, store: PartitionStore, keys: Keys, declared: Declared, windows: Sequence[StoredWindow], *, expire: bool
+    ) -> None:
+        self._store, self._keys, self._declared, self._expire = store, keys, declared, expire
+        self._windows = list(windows)
+        self._seen = SeenIds(store.seen)
+        self._marks = store.marks()
+        self.cursor = store.cursor()
 
-    def cursor(self) -> int:
-        """Position of the last applied entry; 0 before the first."""
-        return int(cast(bytes | None, self._client.get(self._keys.cursor)) or 0)
+    @property
+    def remembered(self) -> int:
+        """How many ids are held in memory."""
+        return len(self._seen)
 
-    def apply(self, entries: Sequence[Entry], expected_cursor: int) -> Applied:
-        """Apply entries, all of them after `expected_cursor`, and move the cursor to the last.
+    def keep(self, windows: Sequence[StoredWindow]) -> None:
+        """Keep further views, whose values are in place up to the cursor."""
+        self._windows += windows
+
+    def apply(self, entries: Sequence[LogEntry]) -> Applied:
+        """Apply entries that follow the cursor without a gap.
 
         Raises:
-            redis.WatchError: if the cursor was moved by another worker; nothing was changed.
+            LeaseLost: if somebody else has the partition; nothing was changed and this applier is of no more use.
         """
-        done = Applied(entries=len(entries), position=position_of(entries[-1][0]))
-        with self._client.pipeline(transaction=True) as pipe:
-            pipe.watch(self._keys.cursor)  # type: ignore[no-untyped-call]
-            if int(cast(Any, pipe.get(self._keys.cursor)) or 0) != expected_cursor:
-                raise redis.WatchError("the cursor was moved by another worker")
-            change = self._compute(entries, done)
-            pipe.multi()
-            for name, packed in change.writes.items():
-                pipe.set(name, packed, ex=self._keep_s if self._expire else None)
-            for name, ids in change.seen.items():
-                pipe.sadd(name, *ids)
-                if self._expire:
-                    pipe.expire(name, self._keep_s)
-            pipe.hincrby(self._keys.counters, "events", done.events)
-            pipe.hincrby(self._keys.counters, "duplicates", done.duplicates)
-            pipe.hincrby(self._keys.counters, "late", done.late)
-            pipe.set(self._keys.cursor, done.position)
-            pipe.execute()
-        return done
+        prepared = self.prepare(entries)
+        self.finish(prepared)
+        return prepared.done
 
-    def _compute(self, entries: Sequence[Entry], done: Applied) -> _Change:
-        change = _Change()
-        events: dict[str, list[dict[str, Any]]] = {}
-        for _, fields in entries:
-            kind, name = fields[b"kind"], fields.get(b"name", b"").decode()
-            if kind == b"events":
-                events.setdefault(name, []).extend(orjson.loads(fields[b"data"]))
-            elif kind == b"batch" and name in self._batches:
-                self._publish(self._batches[name], orjson.loads(fields[b"data"]), change)
-            elif kind == b"flush":
-                done.flush_requested = True
-        for source, rows in events.items():
-            fresh = self._drop_duplicates(source, rows, change)
-            done.events += len(fresh)
-            done.duplicates += len(rows) - len(fresh)
-            for stored in self._windows.get(source, []):
-                done.late += self._add(stored, fresh, change)
-        return change
+    def prepare(self, entries: Sequence[LogEntry]) -> Prepared:
+        """The part that needs no value of the views, so that the batch before may still be under way."""
+        done = Applied(entries=len(entries), position=entries[-1].position)
+        done.flush_requested = any(entry.kind == b"flush" for entry in entries)
+        change = Change(cursor=self.cursor, to=done.position, entries=[entry_id_of(e.position) for e in entries])
+        prepared = Prepared(done, change)
+        found, broken = decode(entries)
+        for events in found.values():
+            self._add_source(events, prepared)
+        done.unfit += len(broken)
+        counted = ("entries", "events", "duplicates", "late", "unfit")
+        change.counts = {name: getattr(done, name) for name in counted}
+        self.cursor = done.position
+        return prepared
 
-    def _publish(self, stored: StoredView, data: Mapping[str, Any], change: _Change) -> None:
-        for entity, values in data["rows"].items():
-            change.writes[stored.key(self._keys, entity)] = pack_batch_row(data["as_of_us"], values)
+    def finish(self, prepared: Prepared) -> None:
+        """The rest: read the values, compute the new ones, commit. In the order of `prepare`."""
+        wanted = [(self._prefix(t.window), t.names) for t in prepared.touched]
+        held = self._store.values(wanted) if wanted else []
+        for touched, packed in zip(prepared.touched, held, strict=True):
+            view, expire_s = touched.window.view, touched.window.keep_s if self._expire else 0
+            lengths, joined = updated(view, packed, touched.owner, touched.rows, touched.positions)
+            prefix = self._prefix(touched.window)
+            prepared.change.values.append(Values(prefix, expire_s, touched.names, lengths, joined))
+        self._store.commit(prepared.change)
 
-    def _drop_duplicates(self, source: str, rows: list[dict[str, Any]], change: _Change) -> list[dict[str, Any]]:
-        by_set: dict[str, dict[str, dict[str, Any]]] = {}
-        for row in rows:
-            by_set.setdefault(self._keys.seen(source, row["at_us"] // DAY_US), {}).setdefault(row["id"], row)
-        with self._client.pipeline(transaction=False) as pipe:
-            for name, group in by_set.items():
-                pipe.smismember(name, list(group))
-            answers = pipe.execute() if by_set else []
-        fresh: list[dict[str, Any]] = []
-        for (name, group), known in zip(by_set.items(), answers, strict=True):
-            new = [row for row, is_known in zip(group.values(), known, strict=True) if not is_known]
-            if new:
-                change.seen[name] = [row["id"] for row in new]
-                fresh += new
-        return fresh
+    def _prefix(self, window: StoredWindow) -> str:
+        return self._keys.entity(self._store.partition, window.digest, "")
 
-    def _add(self, stored: StoredView, rows: list[dict[str, Any]], change: _Change) -> int:
-        view = cast(WindowView, stored.view)
-        if not rows:
-            return 0
-        names = [stored.key(self._keys, row[view.entity]) for row in rows]
-        unique = {name: i for i, name in enumerate(dict.fromkeys(names))}
-        rings = tiles.empty_rings(view, len(unique))
-        found = cast(list[bytes | None], self._client.mget(list(unique)))
-        for i, packed in enumerate(found):
-            if packed is not None:
-                rings[i] = np.frombuffer(packed, dtype="<i8").reshape(rings.shape[1:])
-        owner = np.array([unique[name] for name in names], dtype=np.int64)
-        late = tiles.apply(view, rings, owner, event_increments(stored, rows))
-        change.writes.update({name: rings[i].tobytes() for name, i in unique.items()})
-        return late
+    def _add_source(self, events: Events, prepared: Prepared) -> None:
+        source, done = events.source, prepared.done
+        columns, fits = fitted(events, self._declared.fields.get(source, ()))
+        is_first = self._take_ids(events, prepared.change)
+        late_after = self._declared.late_after_us(source)
+        is_late = np.zeros(len(events), dtype=bool)
+        if late_after is not None:
+            is_late = events.at_us < events.known_at_us - late_after
+        _note_dropped(events, is_first, prepared.change)
+        counts = is_first & fits & ~is_late
+        done.events += int(counts.sum())
+        done.duplicates += int((~is_first).sum())
+        done.late += int((is_first & fits & is_late).sum())
+        done.unfit += int((is_first & ~fits).sum())
+        self._mark(events, prepared.change)
+        self._touch(events, columns, counts, prepared)
+
+    def _take_ids(self, events: Events, change: Change) -> Bools:
+        """Which events are the first with their id. Those of days long past are too late, or taken as they come."""
+        source, is_first = events.source, np.ones(len(events), dtype=bool)
+        days = events.at_us // DAY_US
+        floor = self._marks.get(f"floor:{source}")
+        if floor is None:
+            floor = self._first_day(events, int(events.known_at_us.min()))
+        known = np.flatnonzero(days >= floor)
+        hashed = hash_ids(events.columns["id"])
+        is_first[known], fresh = self._seen.take(source, events.at_us[known], hashed[known])
+        expire_s = self._declared.remembered_s(source) if self._expire else 0
+        for day, new in fresh.items():
+            change.seen[self._keys.seen(self._store.partition, source, day)] = (new.astype("<u8").tobytes(), expire_s)
+        return is_first
+
+    def _mark(self, events: Events, change: Change) -> None:
+        """Note how far a source is known, and drop the ids that no longer matter."""
+        source = events.source
+        newest, floor = f"known_at:{source}", f"floor:{source}"
+        known_at_us = int(events.known_at_us.max())
+        first_day = self._first_day(events, known_at_us)
+        change.marks[newest] = self._marks[newest] = max(known_at_us, self._marks.get(newest, known_at_us))
+        old = self._marks.get(floor)
+        if old is None or first_day > old:
+            change.marks[floor] = self._marks[floor] = first_day
+            gone = range(old, min(first_day, old + 1000)) if old is not None else range(0)
+            change.forget += [self._keys.seen(self._store.partition, source, day) for day in gone]
+            self._seen.forget(source, first_day)
+
+    def _first_day(self, events: Events, known_at_us: int) -> int:
+        """The first day whose ids matter; Redis's own clock bounds what that of a gateway may claim."""
+        passed_us = (events.entries[-1].position >> SEQUENCE_BITS) * 1000
+        return self._declared.first_day(events.source, min(known_at_us, passed_us))
+
+    def _touch(self, events: Events, columns: dict[str, npt.NDArray[Any]], counts: Bools, prepared: Prepared) -> None:
+        groups: dict[tuple[str, ...], tuple[Ints, list[str]]] = {}
+        for window in self._windows:
+            view = window.view
+            if view.source != events.source:
+                continue
+            if view.keys not in groups:
+                found = [coded_values(key_column(events, columns[key], key)) for key in view.keys]
+                groups[view.keys] = entity_codes(found)
+            codes, names = groups[view.keys]
+            is_in = counts & (codes >= 0) & events.serves(view.by)
+            rows = np.flatnonzero(is_in & (events.at_us >= events.known_at_us - view.lateness_us))
+            if not len(rows):
+                continue
+            present, owner = np.unique(codes[rows], return_inverse=True)
+            fresh = tiles.event_rows(view, events.at_us[rows], measured(view, columns, rows))
+            positions = np.empty(len(present), dtype=np.int64)
+            positions[owner] = events.position[rows]  # of several, the last assignment stays: the newest
+            texts = [names[i].encode() for i in present.tolist()]
+            prepared.touched.append(_Touched(window, texts, owner.astype(np.int64, copy=False), fresh, positions))
 
 
-def event_increments(stored: StoredView, rows: Sequence[Mapping[str, Any]]) -> tiles.Increments:
-    """What decoded events (with ``at_us`` and fields) add to a window view."""
-    view = cast(WindowView, stored.view)
-    declared = {f.name: f for f in stored.use_case.source(view.source).fields}
-    measured: dict[str, npt.NDArray[np.float64]] = {
-        name: column_array(declared[name], (row.get(name) for row in rows)).astype(np.float64)
-        for name in dict.fromkeys(name for name, _ in view.measures)
-    }
-    at_us = np.fromiter((row["at_us"] for row in rows), dtype=np.int64, count=len(rows))
-    return tiles.increments(view, at_us, measured)
+def _note_dropped(events: Events, is_first: Bools, change: Change) -> None:
+    again = np.flatnonzero(~is_first)
+    for position in np.unique(events.position[again]).tolist():
+        rows = events.row[again[events.position[again] == position]]
+        entry = entry_id_of(position)
+        change.dropped[entry] = change.dropped.get(entry, b"") + rows.astype("<u4").tobytes()

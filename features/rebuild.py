@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-import orjson
-import pandas as pd
 import redis
 
+from core.errors import DependencyDown
 from core.use_case import UseCase
-from features.apply import Applier, stored_views
-from features.definitions import BatchView
+from features.declared import Declared
+from features.definitions import feature_set
+from features.flush import log_stream
+from features.materialization import restore
 from features.offline import OfflineLog
-from features.point_in_time import to_us_array
-from features.streams import Entry, Keys, entry_id_of
+from features.partition_store import PartitionStore
+from features.restore import Restorer
+from features.streams import Keys, entry_id_of, position_of
 
 _CHUNK = 5000
+_LEASE_MS = 600_000
+_DIGEST = "[0-9a-f]" * 8
 
 
 def rebuild(
@@ -26,81 +31,121 @@ def rebuild(
     log: OfflineLog,
     use_cases: Mapping[str, UseCase],
     *,
+    partitions: int = 1,
     expire: bool = True,
     progress: Callable[[int], None] = lambda events: None,
 ) -> int:
     """Delete the online features and compute them anew from everything in the offline log.
 
-    The stream worker may run, but no event may arrive meanwhile.
+    Entries that are not in the offline log yet are applied by the stream worker afterwards. Stream workers may run:
+    they lose their partitions until it is done. If it is interrupted, workers put in place what is missing.
 
     Args:
-        client: Redis.
+        client: Redis or a cluster.
         keys: names of the keys.
         log: the offline log.
         use_cases: whose views.
-        expire: as for `Applier`.
-        progress: told the number of rows after each chunk.
+        partitions: how many there are from now on.
+        expire: as for `features.apply.Applier`.
+        progress: told the number of events so far, each counted once per view.
 
     Returns:
-        How many events were applied.
+        How many events were applied, each counted once per view.
 
     Raises:
-        redis.WatchError: if the stream worker applied something meanwhile; run it again.
+        DependencyDown: if the number of partitions changes and a log has entries that are not in the offline log.
     """
-    target = log.flushed().get("log", 0)
-    for pattern in (keys.entity("*", "*", "*", "*"), f"{keys.namespace}:seen:*"):
-        for name in client.scan_iter(match=pattern, count=1000):
-            client.unlink(name)
-    client.delete(keys.cursor, keys.counters)
-    applier = Applier(client, keys, stored_views(use_cases.values()), expire=expire)
-    cursor, applied = 0, 0
-    for entry in _entries(log, use_cases):
-        done = applier.apply([entry], cursor)
-        cursor, applied = done.position, applied + done.events
-        progress(applied)
-    client.set(keys.cursor, max(target, cursor))
-    return applied
+    before = int(cast(Any, client.get(keys.partitions)) or partitions)
+    if before != partitions:
+        _require_written(client, keys, log, before)
+    done = 0
+
+    def count(events: int) -> None:
+        nonlocal done
+        done += events
+        progress(done)
+
+    declared = Declared.of(use_cases.values())
+    token = f"rebuild-{uuid.uuid4().hex}"
+    stores = [PartitionStore(client, keys, p, token, _LEASE_MS) for p in range(max(before, partitions))]
+    for store in stores:
+        store.seize()
+    try:
+        for store in stores:
+            _delete_values(client, keys, store.partition)
+        restorer = Restorer(client, keys, log, declared, partitions, expire=expire, progress=count)
+        for store in stores[:partitions]:
+            _restore_partition(client, keys, log, restorer, store, declared, before != partitions)
+        for use_case in use_cases.values():
+            for view in feature_set(use_case).batch_views:
+                restore(client, keys, log, use_case, view, partitions=partitions, expire=expire)
+        for p in range(partitions, before):
+            client.delete(keys.log(p), keys.cursor(p), keys.counters(p), keys.dropped(p), keys.views(p))
+        client.set(keys.partitions, partitions)
+    finally:
+        for store in stores:
+            store.release()
+    return done
 
 
-def digest(client: redis.Redis, keys: Keys) -> str:
-    """SHA-256 over all online feature values, in the order of their keys."""
-    names = sorted(cast(bytes, name) for name in client.scan_iter(match=keys.entity("*", "*", "*", "*"), count=1000))
+def digest(client: redis.Redis, keys: Keys, partitions: int = 1) -> str:
+    """SHA-256 over all online feature values of the partitions, in the order of their keys."""
     total = hashlib.sha256()
-    for start in range(0, len(names), _CHUNK):
-        part = names[start : start + _CHUNK]
-        for name, value in zip(part, cast(list[bytes], client.mget(part)), strict=True):
-            total.update(name + b"\x00" + value + b"\x00")
+    for p in range(partitions):
+        names = sorted(_value_keys(client, keys, p))
+        for start in range(0, len(names), _CHUNK):
+            part = names[start : start + _CHUNK]
+            for name, value in zip(part, cast(list[bytes], client.mget(part)), strict=True):
+                total.update(name + b"\x00" + value + b"\x00")
     return total.hexdigest()
 
 
-def _entries(log: OfflineLog, use_cases: Mapping[str, UseCase]) -> Iterator[Entry]:
-    for source in log.sources():
-        events = log.events(source)
-        for start in range(0, len(events), _CHUNK):
-            part = events.iloc[start : start + _CHUNK]
-            yield _entry(b"events", source, int(part["position"].iloc[-1]), _event_dicts(part))
-    for use_case in use_cases.values():
-        for stored in stored_views([use_case]):
-            if not isinstance(stored.view, BatchView):
-                continue
-            rows = log.batch(use_case.name, stored.view.name, stored.digest)
-            if rows.empty:
-                continue
-            for position, group in rows.groupby("position", sort=True):
-                data = {
-                    "as_of_us": int(to_us_array(group["as_of"])[0]),
-                    "rows": dict(
-                        zip(group["entity"], group[list(stored.view.outputs)].to_numpy().tolist(), strict=True)
-                    ),
-                }
-                yield _entry(b"batch", stored.name, int(cast(int, position)), data)
+def _restore_partition(
+    client: redis.Redis,
+    keys: Keys,
+    log: OfflineLog,
+    restorer: Restorer,
+    store: PartitionStore,
+    declared: Declared,
+    is_new: bool,
+) -> None:
+    flushed = {name: at for name, at in log.flushed().items() if name.startswith("log-")}
+    # entities of a new partition come from any old log; its own must go on after all of them
+    to = max(flushed.values(), default=0) if is_new else flushed.get(log_stream(store.partition), 0)
+    restorer.reset(store, store.cursor(), to)
+    store.begin(to)
+    name = keys.log(store.partition)
+    client.xtrim(name, minid=entry_id_of(to + 1), approximate=False)
+    newest = cast(Any, client.xinfo_stream(name))["last-generated-id"]
+    if position_of(newest) < to:
+        client.execute_command("XSETID", name, entry_id_of(to))  # type: ignore[no-untyped-call]
+    restorer.restore_ids(store, to)
+    for window in declared.windows:
+        restorer.restore_view(store, window, to)
 
 
-def _event_dicts(events: pd.DataFrame) -> list[dict[str, Any]]:
-    frame = events.drop(columns=["at", "known_at", "position"]).assign(at_us=to_us_array(events["at"]))
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[return-value]
+def _require_written(client: redis.Redis, keys: Keys, log: OfflineLog, partitions: int) -> None:
+    flushed = log.flushed()
+    for p in range(partitions):
+        position = flushed.get(log_stream(p), 0)
+        if client.xrange(keys.log(p), min=f"({entry_id_of(position)}", count=1):
+            raise DependencyDown(
+                "The stream worker",
+                f"the log of partition {p} holds events that are not in the offline log yet; the number of partitions "
+                f"can only change from {partitions} once a worker for that number has written them",
+            )
 
 
-def _entry(kind: bytes, name: str, position: int, data: Any) -> Entry:
-    packed = orjson.dumps(data, option=orjson.OPT_SERIALIZE_NUMPY)
-    return entry_id_of(position).encode(), {b"kind": kind, b"name": name.encode(), b"data": packed}
+def _value_keys(client: redis.Redis, keys: Keys, partition: int) -> Iterator[bytes]:
+    return cast(Iterator[bytes], client.scan_iter(match=f"{keys.tag(partition)}:{_DIGEST}:*", count=1000))
+
+
+def _delete_values(client: redis.Redis, keys: Keys, partition: int) -> None:
+    names: list[bytes] = []
+    for name in _value_keys(client, keys, partition):
+        names.append(name)
+        if len(names) == _CHUNK:
+            client.unlink(*names)
+            names = []
+    if names:
+        client.unlink(*names)

@@ -3,66 +3,41 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import socket
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+import uuid
+from collections.abc import Mapping
 from typing import Any, cast
 
-import pandas as pd
 import redis
 
 from core.discovery import discover
-from core.errors import DependencyDown
+from core.errors import DataError, DependencyDown, SettingsError
 from core.logs import configure_logging
 from core.settings import Settings, load_settings
 from core.use_case import UseCase
-from features.apply import Applied, Applier, stored_views
+from features.apply import Applied
+from features.connection import connect
+from features.declared import Declared
+from features.flush import Flusher
+from features.holding import Holding, Surroundings
+from features.leases import Leases
 from features.offline import OfflineLog
-from features.records import label_tables, log_tables, prediction_tables
-from features.streams import Entry, Keys, entry_id_of, position_of
+from features.partition_store import LeaseLost
+from features.settling import settle, wait_applied
+from features.stream_metrics import StreamMetrics, lag
+from features.streams import Keys
+
+__all__ = ["StreamWorker", "lag", "settle", "wait_applied"]
 
 logger = logging.getLogger(__name__)
-_Decoder = Callable[[Sequence[Entry], Mapping[str, UseCase]], dict[str, pd.DataFrame]]
-_READ_AT_ONCE = 1000
-
-
-class Flusher:
-    """Writes streams to the offline log, exactly once, and trims what is written."""
-
-    def __init__(self, client: redis.Redis, keys: Keys, log: OfflineLog, use_cases: Mapping[str, UseCase]) -> None:
-        self._client = client
-        self._keys = keys
-        self._log = log
-        self._use_cases = use_cases
-        self._streams: dict[str, tuple[str, _Decoder]] = {
-            "predictions": (keys.predictions, prediction_tables),
-            "labels": (keys.labels, label_tables),
-            "log": (keys.log, log_tables),
-        }
-
-    def flush(self, applied: int) -> int:
-        """Write everything there is (of the log: up to the applied position) and return how many entries."""
-        return sum(self._flush(name, applied if name == "log" else None) for name in self._streams)
-
-    def _flush(self, name: str, limit: int | None) -> int:
-        stream, decode = self._streams[name]
-        start, written = self._log.flushed().get(name, 0), 0
-        while entries := self._entries(stream, start, limit):
-            until = position_of(entries[-1][0])
-            self._log.write(name, until, decode(entries, self._use_cases))
-            start, written = until, written + len(entries)
-        if written:
-            self._client.xtrim(stream, minid=entry_id_of(start + 1), approximate=False)
-        self._client.hset(self._keys.flushed, name, start)
-        return written
-
-    def _entries(self, stream: str, start: int, limit: int | None) -> list[Entry]:
-        if limit is not None and start >= limit:
-            return []
-        last = entry_id_of(limit) if limit is not None else "+"
-        found = self._client.xrange(stream, min=f"({entry_id_of(start)}", max=last, count=_READ_AT_ONCE)
-        return cast(list[Entry], found)
+_BATCH_BYTES = 1_000_000
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.02
+_PAUSE_WITHOUT_REDIS_S = 0.5
+_LONGEST_STEP_S = 600.0
 
 
 class StreamWorker:
@@ -70,67 +45,114 @@ class StreamWorker:
 
     Args:
         settings: where everything is.
-        client: Redis, with ``decode_responses=False``.
+        client: Redis or a cluster, with ``decode_responses=False``.
         use_cases: the use cases whose views are kept.
+
+    Raises:
+        SettingsError: if Redis is split into another number of partitions than the settings say.
     """
 
     def __init__(self, settings: Settings, client: redis.Redis, use_cases: Mapping[str, UseCase]) -> None:
-        self._client = client
+        self._client, self._stream = client, settings.stream
         self._keys = Keys(settings.redis.namespace)
-        self._stream = settings.stream
-        self._applier = Applier(client, self._keys, stored_views(use_cases.values()), expire=settings.clock == "system")
-        self._flusher = Flusher(client, self._keys, OfflineLog(settings.offline_dir), use_cases)
-        self._flushed_at = 0.0
-
-    def step(self, block_ms: int = 200) -> Applied | None:
-        """Apply what has come, waiting for it at most `block_ms`; flush when it is time or was asked for."""
-        cursor = self._applier.cursor()
-        found: Any = self._client.xread(
-            {self._keys.log: entry_id_of(cursor)}, count=self._stream.batch_entries, block=block_ms
+        log, declared = OfflineLog(settings.offline_dir), Declared.of(use_cases.values())
+        self._flusher = Flusher(client, self._keys, log, use_cases, declared)
+        around = Surroundings(
+            client=client, keys=self._keys, log=log, declared=declared, flusher=self._flusher,
+            partitions=self._stream.partitions, expire=settings.clock == "system",
+            batch_entries=self._stream.batch_entries, batch_bytes=_BATCH_BYTES,
+        )  # fmt: skip
+        token = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._leases = Leases(
+            client, self._keys, token, self._stream.partitions, self._stream.lease_s, lambda s: Holding(around, s)
         )
-        applied = None
-        if found:
+        self.metrics = StreamMetrics()
+        self._flushed_at = time.monotonic()
+        self._stepped_at = time.monotonic()
+        self._require_partitions()
+
+    @property
+    def held(self) -> list[Holding]:
+        """The partitions it applies."""
+        return self._leases.held
+
+    def step(self) -> Applied | None:
+        """Apply what has come to each partition, at most one batch each; flush when it is time or was asked for.
+
+        Returns:
+            What was applied; None if there was nothing.
+        """
+        self._stepped_at = time.monotonic()
+        if self._leases.tick():
+            self._require_partitions()
+            self.metrics.behind(lag(self._client, self._keys, self._stream.partitions), len(self.held))
+        total, wanted = Applied(), []
+        for holding in self.held:
+            started = time.monotonic()
             try:
-                applied = self._applier.apply(found[0][1], cursor)
-            except redis.WatchError:
-                logger.info("another worker applied this batch")
-                return None
-            cursor = applied.position
-        due = time.monotonic() - self._flushed_at > self._stream.flush_every_s
-        if due or (applied is not None and applied.flush_requested):
-            self._flusher.flush(cursor)
+                applied = holding.step()
+            except LeaseLost as lost:
+                logger.warning("%s", lost)
+                self._leases.drop(holding)
+                continue
+            if applied is not None:
+                total += applied
+                self.metrics.applied(applied, time.monotonic() - started)
+                wanted += [holding] if applied.flush_requested else []
+        if time.monotonic() - self._flushed_at > self._stream.flush_every_s:
+            self._flush(self.held)
             self._flushed_at = time.monotonic()
-        return applied
+        elif wanted:
+            self._flush(wanted)
+        return total if total.entries else None
 
     def run(self, stop: threading.Event) -> None:
         """Step until stopped; Redis going away is waited out. Flushes once more at the end."""
+        renewing = threading.Thread(target=self._renew, args=(stop,), name="leases", daemon=True)
+        renewing.start()
+        pause_s = _SHORTEST_PAUSE_S
         while not stop.is_set():
             try:
-                self.step()
+                if self.step() is not None:
+                    pause_s = _SHORTEST_PAUSE_S
+                    continue
             except (redis.ConnectionError, redis.TimeoutError) as error:
                 logger.warning("Redis does not answer, trying again: %s", error)
-                stop.wait(0.5)
-        self._flusher.flush(self._applier.cursor())
+                self._leases.drop_all()
+                pause_s = _PAUSE_WITHOUT_REDIS_S
+            stop.wait(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        self._flush(self.held)
+        self._leases.leave()
 
+    def _flush(self, holdings: list[Holding]) -> None:
+        """Write what is applied of some partitions; whoever has the first one writes predictions and labels, too."""
+        try:
+            rows = sum(holding.flush() for holding in holdings)
+            if any(holding.store.partition == 0 for holding in holdings):
+                rows += self._flusher.flush_answers()
+            self.metrics.flushed(rows)
+        except (DataError, DependencyDown) as error:
+            logger.error("the streams are kept, for they cannot be written to the offline log: %s", error)
 
-def settle(client: redis.Redis, keys: Keys, *, timeout_s: float = 60.0) -> int:
-    """Wait until all that was written to the streams so far is applied and in the offline log.
+    def _renew(self, stop: threading.Event) -> None:
+        """Keep the leases while a step takes long, but not for ever."""
+        while not stop.wait(self._stream.lease_s / 3):
+            if time.monotonic() - self._stepped_at < _LONGEST_STEP_S:
+                try:
+                    self._leases.renew()
+                except redis.RedisError as error:
+                    logger.debug("could not renew: %s", error)
 
-    Returns:
-        The log position that was reached.
-
-    Raises:
-        DependencyDown: if the stream worker does not get there in time.
-    """
-    position = position_of(cast(bytes, client.xadd(keys.log, {"kind": "flush"})))
-    deadline = time.monotonic() + timeout_s
-    while int(cast(Any, client.hget(keys.flushed, "log")) or 0) < position:
-        if time.monotonic() > deadline:
-            raise DependencyDown(
-                "the stream worker", f"position {position} not reached within {timeout_s:.0f} s. See: evergreen status"
+    def _require_partitions(self) -> None:
+        wanted = self._stream.partitions
+        self._client.set(self._keys.partitions, wanted, nx=True)
+        found = int(cast(Any, self._client.get(self._keys.partitions)) or wanted)
+        if found != wanted:
+            raise SettingsError(
+                f"EVERGREEN_STREAM__PARTITIONS is {wanted}, but Redis is split into {found} partitions. "
+                "Set it back, or split Redis anew with: evergreen features rebuild"
             )
-        time.sleep(0.005)
-    return position
 
 
 def main() -> None:
@@ -141,9 +163,11 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     use_cases = {name: loaded.use_case for name, loaded in discover(settings.models_dir).items()}
-    client = redis.Redis.from_url(settings.redis_url, socket_timeout=10, health_check_interval=30)
+    client = connect(settings, socket_timeout=10, health_check_interval=30)
     logger.info("applying the log for %s", ", ".join(use_cases))
-    StreamWorker(settings, client, use_cases).run(stop)
+    worker = StreamWorker(settings, client, use_cases)
+    worker.metrics.serve(settings.stream.port)
+    worker.run(stop)
 
 
 if __name__ == "__main__":
