@@ -9,7 +9,7 @@ import pandas as pd
 import redis
 
 from core.use_case import UseCase
-from features.point_in_time import IMPORTED, to_us_array
+from features.questions import to_us_array
 from features.streams import Keys, encode_labels, encode_predictions
 
 _CHUNK = 2000
@@ -31,15 +31,25 @@ def import_history(
 ) -> int:
     """Write past requests (``key, at``, fields) and labels (``key, label, at``) to the streams.
 
-    They get the ids ``import-<key>``, version "" and no features: those are computed at training time from the
-    event log. Returns the number of requests.
+    They get the ids ``import-<key>``, version "", no features and nothing that was known: features are computed at
+    training time from what the log says was known at the time.
+
+    Args:
+        client: Redis.
+        keys: names of the streams.
+        use_case: whose questions.
+        requests: sorted by ``at``.
+        labels: sorted by ``at``, when each became known.
+
+    Returns:
+        The number of requests.
     """
     for start in range(0, len(requests), _CHUNK):
         part = requests.iloc[start : start + _CHUNK]
         at_us = to_us_array(part["at"])
         n = len(part)
         fields = encode_predictions(
-            use_case=use_case.name, version="", watermark=IMPORTED, now_us=int(at_us[-1]),
+            use_case=use_case.name, version="", known=np.zeros((n, 0), np.int64), known_views=(), now_us=int(at_us[-1]),
             ids=[f"import-{key}" for key in part["key"]], at_us=at_us, degraded=[[]] * n,
             matrix=np.zeros((n, 0), np.float32), scores=np.full(n, np.nan, np.float32),
             instances=instances_of(use_case, part), columns=(),

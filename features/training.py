@@ -14,7 +14,8 @@ import pandas as pd
 
 from core.use_case import UseCase
 from features.offline import OfflineLog
-from features.point_in_time import point_in_time_matrix, to_us_array
+from features.point_in_time import Progress, point_in_time_matrix
+from features.questions import to_us_array
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class TrainingSet:
         at: when each was asked, datetime64[us] UTC (n,).
         columns: names of the d features.
         prediction_ids: ids (n,).
-        requests: the questions: at, watermark, entities, request fields.
+        requests: the questions: at, entities, request fields, and what was known of each stored view
+            (``k__<view>@<digest>``, see `features.point_in_time`).
         fingerprint: SHA-256 of times, features and labels; the same data gives the same, whatever the ids.
         dropped: rows left out by each of the use case's checks, by name.
     """
@@ -42,18 +44,28 @@ class TrainingSet:
     dropped: Mapping[str, int]
 
 
-def build_training_set(log: OfflineLog, use_case: UseCase, *, as_of: datetime, since: datetime) -> TrainingSet:
+def build_training_set(
+    log: OfflineLog, use_case: UseCase, *, as_of: datetime, since: datetime, progress: Progress | None = None
+) -> TrainingSet:
     """Questions asked since `since` whose label is due and known by `as_of`, checked and sorted by time.
 
     A label is due one horizon after the question. Younger questions are left out even where their label is
     known: which labels come early may depend on the label. Rows that fail one of the use case's checks are left
     out and counted.
+
+    Args:
+        log: the offline log.
+        use_case: whose questions.
+        as_of: the moment from which to look back.
+        since: earliest time of a question.
+        progress: is told how much of how much of the join is done.
     """
     fields = [f.name for f in use_case.request_fields]
     questions = log.predictions(use_case.name, since=since, until=as_of - use_case.label.horizon)
     labels = log.labels(use_case.name, since=since, known_by=as_of)
     questions = questions.reindex(columns=[*questions.columns, *(f for f in fields if f not in questions)])
-    wanted = ["prediction_id", "at", "watermark", *fields]
+    known = [name for name in questions.columns if name.startswith("k__")]
+    wanted = ["prediction_id", "at", *fields, *known]
     if questions.empty or labels.empty:
         rows = pd.DataFrame(columns=[*wanted, "label"])
     else:
@@ -65,7 +77,7 @@ def build_training_set(log: OfflineLog, use_case: UseCase, *, as_of: datetime, s
     if rows.empty:
         matrix = np.zeros((0, len(use_case.features.columns)), dtype=np.float32)
     else:
-        matrix = point_in_time_matrix(log, use_case, rows)
+        matrix = point_in_time_matrix(log, use_case, rows, progress=progress)
     y = rows["label"].to_numpy(dtype=np.int64)
     at_us = to_us_array(rows["at"]) if len(rows) else np.zeros(0, dtype=np.int64)
     return TrainingSet(
