@@ -47,5 +47,5 @@ def fetch(client: redis.Redis, groups: Sequence[Sequence[bytes | str]]) -> list[
         return cast(list[bytes | None], client.mget([key for group in groups for key in group]))
     with client.pipeline(transaction=False) as pipe:
         for group in groups:
-            pipe.mget(list(group))
+            pipe.execute_command("MGET", *group)  # its mget is barred, as the keys could be of several nodes
         return [value for values in pipe.execute() for value in values]

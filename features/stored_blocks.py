@@ -112,7 +112,7 @@ class BatchBlock:
 
     def _read_plain(self, packed: Sequence[bytes | None], pointer: int, place: Places, at_us: Ints) -> Array | None:
         """The common case, at once: each value is one version that is seen, alive and without nulls. Else None."""
-        if None in packed:
+        if not packed or None in packed:
             return None
         joined = b"".join(packed)  # type: ignore[arg-type]
         if len(joined) != self._size * len(packed):

@@ -212,11 +212,11 @@ def _between(schema: Any, name: str | None, wanted: Wanted) -> Any:
 
     if name is None or name not in schema.names or not pa.types.is_timestamp(schema.field(name).type):
         return None
-    has_zone = schema.field(name).type.tz is not None
+    zone = schema.field(name).type.tz
 
     def scalar(moment: datetime) -> Any:
         utc = moment.astimezone(UTC)
-        return pa.scalar(utc if has_zone else utc.replace(tzinfo=None), pa.timestamp("us", "UTC" if has_zone else None))
+        return pa.scalar(utc if zone else utc.replace(tzinfo=None), pa.timestamp("us", zone))
 
     column = ds.field(name)
     # rows without a moment are kept, so that whoever checks the rows finds them
