@@ -7,7 +7,8 @@ import sys
 import typer
 
 from core.errors import EvergreenError, SettingsError
-from stack.commands import inspect, lifecycle, versions
+from stack.commands import features as feature_commands
+from stack.commands import inspect, lifecycle, show, versions
 from stack.commands.console import say_error
 
 DONE, NO, USAGE = 0, 1, 2
@@ -28,7 +29,10 @@ for command in (
     versions.retrain, versions.promote, versions.rollback, versions.history, lifecycle.demo,
 ):  # fmt: skip
     app.command()(command)
-features.command()(inspect.rebuild)
+features.command()(feature_commands.rebuild)
+features.command()(feature_commands.audit)
+features.command()(show.show)
+features.command()(feature_commands.compact)
 
 
 def main() -> None:

@@ -166,7 +166,7 @@ class Replay:
         answered = traffic.send_labels(labels if is_live else labels.iloc[:0], until)
         *reached, _ = await asyncio.gather(*sent, answered)
         newest: dict[int, int] = {}
-        for partition, position in (pair for positions in reached for pair in positions.items()):
+        for partition, position in (pair for positions in reached if positions for pair in positions.items()):
             newest[partition] = max(position, newest.get(partition, 0))
         await asyncio.to_thread(wait_applied, self._redis, self._keys, newest, timeout_s=_APPLY_TIMEOUT_S)
 

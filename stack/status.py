@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.errors import EvergreenError, StackError
+from core.errors import DependencyDown, EvergreenError, StackError
 from core.settings import Settings
+from stack.feature_status import FeatureStatus, Freshness, PartitionStatus, ViewStatus, read_features
 from stack.local import LocalStack
 from stack.processes import External, Process, external_services
 from stack.supervision import ProcessState
 
 if TYPE_CHECKING:
     from core.ledger import Entry, Ledger
+    from core.use_case import UseCase
 
-_LAST_DECISIONS = 5
+_LAST_DECISIONS, _DECISIONS = 5, 20
 _TRIGGERS = 50
 _MONITOR = "flow monitor"
 _NOT_STARTED = "not started"
-_REDIS_TIMEOUT_S = 2.0
+_ALARM = "alarm"
+_QUIET = ("audit", "pass")
 
 
 @dataclass(frozen=True)
@@ -53,23 +55,6 @@ class ProcessStatus:
 
 
 @dataclass(frozen=True)
-class Freshness:
-    """How far what is served lies behind what has happened.
-
-    Args:
-        waiting_s: age of the oldest event that is not applied to the features yet; 0 if there is none.
-        last_event_s: age of the newest entry of the event log; None if there is none.
-        last_prediction_s: the same for predictions.
-        last_label_s: the same for labels.
-    """
-
-    waiting_s: float
-    last_event_s: float | None
-    last_prediction_s: float | None
-    last_label_s: float | None
-
-
-@dataclass(frozen=True)
 class UseCaseStatus:
     """One use case.
 
@@ -80,7 +65,9 @@ class UseCaseStatus:
         generation: the how-manieth deployment it is.
         routed_version: the version that requests are sent to; None if none, or if Redis does not answer.
         monitor: the newest look at drift and performance; None if there was none.
-        last_decisions: the newest first.
+        audit: the newest comparison of served features with the log; None if there was none.
+        views: how fresh each stored view is, by name; empty if Redis does not answer.
+        last_decisions: the newest first, without audits that found nothing.
     """
 
     name: str
@@ -89,6 +76,8 @@ class UseCaseStatus:
     generation: int | None
     routed_version: str | None
     monitor: Mapping[str, Any] | None
+    audit: Mapping[str, Any] | None
+    views: Mapping[str, ViewStatus]
     last_decisions: list[Mapping[str, Any]]
 
 
@@ -102,7 +91,8 @@ class Status:
         processes: every process and external service.
         use_cases: every use case of ``models/`` and of the ledger.
         freshness: None if Redis does not answer.
-        problems: what could not be found out, and why.
+        partitions: how far each partition of the event log is behind; empty if Redis does not answer.
+        problems: what could not be found out, and why; and features that are served wrong.
     """
 
     stack: str
@@ -110,7 +100,14 @@ class Status:
     processes: list[ProcessStatus]
     use_cases: list[UseCaseStatus]
     freshness: Freshness | None
+    partitions: list[PartitionStatus]
     problems: list[str]
+
+    @property
+    def alarms(self) -> list[str]:
+        """Features that are served wrong, one sentence per use case."""
+        audits = ((each.name, each.audit) for each in self.use_cases if each.audit)
+        return [f"{name}: {audit['reason']}" for name, audit in audits if audit["action"] == _ALARM]
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON; processes and use cases by name."""
@@ -125,11 +122,14 @@ def read_status(settings: Settings) -> Status:
     stack = LocalStack(settings)
     problems: list[str] = []
     processes = _processes(stack)
-    routes, freshness = _redis_facts(stack.settings, problems) if _answers("redis", processes) else ({}, None)
-    use_cases = _use_cases(stack.settings, routes, problems)
+    declared = _declared(stack.settings.models_dir, problems)
+    features = _features(stack.settings, declared, problems) if _answers("redis", processes) else FeatureStatus()
+    use_cases = _use_cases(stack.settings, declared, features, problems)
     healthy = [process.healthy for process in processes]
     word = "up" if all(healthy) else "degraded" if any(healthy) else "down"
-    return Status(word, str(stack.settings.home), processes, use_cases, freshness, problems)
+    home, freshness = str(stack.settings.home), features.freshness
+    found = Status(word, home, processes, use_cases, freshness, features.partitions, problems)
+    return replace(found, problems=[*problems, *found.alarms])
 
 
 def _processes(stack: LocalStack) -> list[ProcessStatus]:
@@ -179,84 +179,58 @@ def _external(service: External) -> ProcessStatus:
     return ProcessStatus(service.name, "external", service.healthy(datetime.now(UTC)), service.address)
 
 
-def _redis_facts(settings: Settings, problems: list[str]) -> tuple[dict[str, str], Freshness | None]:
-    import orjson
-    import redis
-
-    from features.streams import Keys, entry_id_of
-
-    keys = Keys(settings.redis.namespace)
-    client = redis.Redis.from_url(
-        settings.redis_url, socket_timeout=_REDIS_TIMEOUT_S, socket_connect_timeout=_REDIS_TIMEOUT_S
-    )
+def _features(settings: Settings, declared: Mapping[str, UseCase], problems: list[str]) -> FeatureStatus:
     try:
-        with client.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.routes)
-            pipe.get(keys.cursor)
-            for stream in (keys.log, keys.predictions, keys.labels):
-                pipe.xinfo_stream(stream)
-            routes, cursor, *streams = pipe.execute(raise_on_error=False)
-        for fault in (routes, cursor):
-            if isinstance(fault, redis.RedisError):
-                raise fault
-        waiting: Any = client.xrange(keys.log, min=f"({entry_id_of(int(cursor or 0))}", count=1)
-    except redis.RedisError as error:
-        problems.append(f"Redis does not answer ({error}); routes and freshness are unknown")
-        return {}, None
-    finally:
-        client.close()
-    routed = {name.decode(): str(orjson.loads(value)["version"]) for name, value in routes.items()}
-    event, prediction, label = (_age_s(_newest_id(stream)) for stream in streams)
-    return routed, Freshness(_age_s(waiting[0][0] if waiting else None) or 0.0, event, prediction, label)
+        return read_features(settings, declared.values())
+    except DependencyDown as error:
+        problems.append(f"{error}; routes and freshness are unknown")
+        return FeatureStatus()
 
 
-def _newest_id(stream: Any) -> bytes | None:
-    """The id of the newest entry a stream ever had: written entries are trimmed. None if there was no stream yet."""
-    return None if isinstance(stream, Exception) else stream["last-generated-id"]
+def _declared(models_dir: Path, problems: list[str]) -> Mapping[str, UseCase]:
+    from core.discovery import discover
 
-
-def _age_s(entry_id: bytes | None) -> float | None:
-    if entry_id is None:
-        return None
-    return round(max(0.0, time.time() - int(entry_id.split(b"-")[0]) / 1000), 1)
-
-
-def _use_cases(settings: Settings, routes: Mapping[str, str], problems: list[str]) -> list[UseCaseStatus]:
-    from core.ledger import Ledger
-
-    names = set(routes)
     try:
-        names |= _declared(settings.models_dir)
+        return {name: found.use_case for name, found in discover(models_dir).items()}
     except EvergreenError as error:
         problems.append(str(error))
+        return {}
+
+
+def _use_cases(
+    settings: Settings, declared: Mapping[str, UseCase], features: FeatureStatus, problems: list[str]
+) -> list[UseCaseStatus]:
+    from core.ledger import Ledger
+
+    names = sorted({*features.routes, *declared})
     if not settings.ledger.url and not (settings.home / "ledger.db").exists():
         problems.append("there is no ledger yet")
-        return [UseCaseStatus(name, None, None, None, routes.get(name), None, []) for name in sorted(names)]
+        return [_use_case(None, name, features) for name in names]
     try:
         with closing(Ledger(settings.ledger_url)) as ledger:
-            return [_use_case(ledger, name, routes) for name in sorted(names)]
+            return [_use_case(ledger, name, features) for name in names]
     except Exception as error:  # whatever the database's driver raises, the rest of the status is still worth showing
         problems.append(f"the ledger does not answer ({error})")
         return []
 
 
-def _declared(models_dir: Path) -> set[str]:
-    from core.discovery import discover
-
-    return set(discover(models_dir))
-
-
-def _use_case(ledger: Ledger, name: str, routes: Mapping[str, str]) -> UseCaseStatus:
-    live = ledger.live(name)
-    looks = [entry for entry in ledger.entries(name, kind="trigger", limit=_TRIGGERS) if entry.actor == _MONITOR]
+def _use_case(ledger: Ledger | None, name: str, features: FeatureStatus) -> UseCaseStatus:
+    live = ledger.live(name) if ledger else None
+    triggers = ledger.entries(name, kind="trigger", limit=_TRIGGERS) if ledger else []
+    audits = ledger.entries(name, kind="audit", limit=1) if ledger else []
+    decisions = ledger.entries(name, limit=_DECISIONS) if ledger else []
+    looks = [entry for entry in triggers if entry.actor == _MONITOR]
+    told = [entry for entry in decisions if (entry.kind, entry.action) != _QUIET]
     return UseCaseStatus(
         name=name,
         champion=live.version if live else None,
         since=live.deployed_at.isoformat() if live else None,
         generation=live.generation if live else None,
-        routed_version=routes.get(name),
+        routed_version=features.routes.get(name),
         monitor=entry_json(looks[0]) if looks else None,
-        last_decisions=[entry_json(entry) for entry in ledger.entries(name, limit=_LAST_DECISIONS)],
+        audit=entry_json(audits[0]) if audits else None,
+        views=features.views.get(name, {}),
+        last_decisions=[entry_json(entry) for entry in told[:_LAST_DECISIONS]],
     )
 
 

@@ -16,6 +16,8 @@ from core.settings import Settings, load_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from core.use_case import UseCase
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 _WIDE = 240  # columns where nobody sees them: files and pipes should not be wrapped
 UseCaseArgument = Annotated[str, typer.Argument(help="Name of a use case in models/.")]
@@ -42,6 +44,17 @@ def settings_of_command() -> Settings:
     """The settings; libraries a command calls may only warn."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     return load_settings()
+
+
+def declared_use_case(settings: Settings, name: str) -> UseCase:
+    """The use case of that name; wrong usage if there is none."""
+    from core.discovery import discover, select
+    from core.errors import UnknownUseCase
+
+    try:
+        return select(discover(settings.models_dir), name).use_case
+    except UnknownUseCase as error:
+        raise typer.BadParameter(f"{error.detail} {error.remedy}") from error
 
 
 def say_json(value: Any) -> None:

@@ -1,8 +1,7 @@
-"""``status``, ``doctor``, ``check`` and ``features rebuild``."""
+"""``status``, ``doctor`` and ``check``."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def status(json: JsonOption = False) -> None:
-    """Say what runs, serves and was decided. Exit code 1 unless all is healthy."""
+    """Say what runs, serves and was decided, and how fresh features are.
+
+    Exit code 1 unless all is healthy and no feature is served wrong.
+    """
     from stack.status import read_status
 
     found = read_status(settings_of_command())
@@ -23,7 +25,7 @@ def status(json: JsonOption = False) -> None:
         say_json(found.as_json())
     else:
         _show(found)
-    raise typer.Exit(0 if found.stack == "up" else 1)
+    raise typer.Exit(0 if found.stack == "up" and not found.alarms else 1)
 
 
 def doctor(json: JsonOption = False) -> None:
@@ -65,41 +67,6 @@ def check(
     raise typer.Exit(0 if all(verdict.ok for verdict in verdicts) else 1)
 
 
-def rebuild() -> None:
-    """Compute the online features anew. Reads the offline log: after Redis was lost, or a view was changed."""
-    import redis
-
-    from core.discovery import discover
-    from core.errors import DependencyDown
-    from features.offline import OfflineLog
-    from features.rebuild import rebuild as rebuild_features
-    from features.streams import Keys
-    from features.worker import settle
-
-    settings = settings_of_command()
-    use_cases = {name: found.use_case for name, found in discover(settings.models_dir).items()}
-    client, keys = redis.Redis.from_url(settings.redis_url), Keys(settings.redis.namespace)
-    try:
-        with err().status("reading the offline log") as shown:
-            with suppress(DependencyDown):  # without a stream worker there is nothing that could interfere
-                settle(client, keys, timeout_s=10)
-            applied = rebuild_features(
-                client,
-                keys,
-                OfflineLog(settings.offline_dir),
-                use_cases,
-                expire=settings.clock == "system",
-                progress=lambda rows: shown.update(f"{rows:,} rows applied"),
-            )
-    except redis.WatchError as error:
-        raise DependencyDown(
-            "The stream worker", "it applied events meanwhile; send none and run this again"
-        ) from error
-    except redis.ConnectionError as error:
-        raise DependencyDown("Redis", f"{settings.redis_url}: {error}") from error
-    out().print(f"Rebuilt the online features from {applied:,} events.")
-
-
 def _show(found: Status) -> None:
     from rich.table import Table
 
@@ -124,5 +91,25 @@ def _show(found: Status) -> None:
             f"Newest event {ago(age.last_event_s)} ago, prediction {ago(age.last_prediction_s)}, "
             f"label {ago(age.last_label_s)}; oldest event that waits to be applied: {ago(age.waiting_s)}."
         )
+    _show_features(found)
     for problem in found.problems:
-        out().print(f"Unknown: {problem}", markup=False)
+        out().print(f"Problem: {problem}", markup=False)
+
+
+def _show_features(found: Status) -> None:
+    from rich.table import Table
+
+    table = Table("use case", "view", "newest data", box=None)
+    for use_case in found.use_cases:
+        for i, (name, view) in enumerate(use_case.views.items()):
+            moment = (view.newest_at or "none yet")[:19]
+            age = "" if view.age_s is None else f", {ago(view.age_s)} ago"
+            table.add_row("" if i else use_case.name, name, f"{moment}{age}")
+    if table.row_count:
+        out().print(table)
+    if found.partitions:
+        table = Table("partition", "waiting", "for", "events", "duplicates", "late", box=None)
+        for each in found.partitions:
+            counts = (f"{n:,}" for n in (each.events, each.duplicates, each.late))
+            table.add_row(str(each.partition), f"{each.waiting_entries:,}", ago(each.waiting_s), *counts)
+        out().print(table)

@@ -89,7 +89,8 @@ class Project:
         ids = [f"{first:%m%d}-{i}" for i in range(n)]
         answered = encode_predictions(
             use_case=self.name, version=version, known=np.zeros((n, len(stored)), np.int64), known_views=stored,
-            now_us=int(at_us[-1]), ids=ids, at_us=at_us, degraded=[[]] * n, matrix=matrix, scores=(1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.float32),
+            now_us=int(at_us[-1]), ids=ids, at_us=at_us, degraded=[[]] * n, matrix=matrix,
+            scores=(1 / (1 + np.exp(-2 * matrix[:, 0]))).astype(np.float32),
             instances=[{"door": 1, "push": push, "pull": pull} for push, pull in hands.tolist()],
             columns=("push", "pull", "profile_weight"),
         )  # fmt: skip

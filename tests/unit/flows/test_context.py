@@ -25,7 +25,7 @@ def test_a_replay_goes_on_from_the_newest_thing_logged(tmp_path: Path) -> None:
     with pytest.raises(EvergreenError, match="Give as_of"):
         context.moment("taxi_tip", None)
     known = pd.Series(pd.to_datetime(["2019-02-03", "2019-02-02"], utc=True)).astype("datetime64[us, UTC]")
-    rows = pd.DataFrame({"prediction_id": ["a", "b"], "label": 1, "at": known, "known_at": known, "position": 0})
+    rows = pd.DataFrame({"prediction_id": ["a", "b"], "label": 1, "at": known, "known_at": known, "position": 1})
     context.log.write("labels", 1, {"labels/taxi_tip": rows})
 
     assert context.moment("taxi_tip", "") == datetime(2019, 2, 3, tzinfo=UTC)

@@ -80,6 +80,12 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert f"Usage: evergreen {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ("rebuild", "audit", "show", "compact"))
+def test_every_command_of_the_features_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("features", command, "--help") == 0
+    assert f"Usage: evergreen features {command}" in capsys.readouterr().out
+
+
 def test_the_command_line_itself_loads_nothing_heavy() -> None:
     heavy = "{'mlflow','prefect','torch','evidently','pandas','numpy','sqlalchemy','redis','sklearn','psutil'}"
     code = f"import sys, stack.cli; print(sorted({heavy} & set(sys.modules)))"
@@ -117,6 +123,55 @@ def test_status_tells_that_nothing_runs(capsys: pytest.CaptureFixture[str]) -> N
     assert found["freshness"] is None
     assert evergreen("status") == 1
     assert "is down" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("show", "nonesuch", "pickup_zone=161"), "taxi_tip"),
+        (("show", "taxi_tip", "zone=161"), "pickup_zone=161, dropoff_zone=236"),
+        (("show", "taxi_tip", "161"), "pickup_zone"),
+        (("show", "taxi_tip", "pickup_zone=JFK"), "must be a whole number, got 'JFK'"),
+        (("show", "taxi_tip"), "entity"),
+        (("audit", "nonesuch"), "taxi_tip"),
+        (("audit", "taxi_tip", "--rows", "0"), "--rows"),
+        (("audit", "taxi_tip", "--since", "yesterday"), "ISO 8601"),
+    ],
+)
+def test_wrong_usage_of_the_features_is_2_and_names_what_is_known(
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evergreen("features", *arguments) == 2
+    said = capsys.readouterr()
+    assert named in said.err
+    assert not said.out
+
+
+def test_features_cannot_be_shown_while_redis_is_away(
+    monkeypatch: pytest.MonkeyPatch, port: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVERGREEN_REDIS__PORT", str(port))
+    for arguments in (("show", "taxi_tip", "pickup_zone=161"), ("rebuild",)):
+        assert evergreen("features", *arguments) == 1
+        assert "Redis does not answer" in capsys.readouterr().err
+
+
+def test_skew_that_was_found_is_a_problem_of_the_status(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    for action, reason in (("alarm", "old news"), ("pass", "all agree")):
+        ledger.record("taxi_tip", "audit", Decision(action, reason), actor="flow monitor", as_of=AS_OF)
+    evergreen("status", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["use_cases"]["taxi_tip"]["audit"]["reason"] == "all agree"
+    assert [entry["reason"] for entry in found["use_cases"]["taxi_tip"]["last_decisions"]] == ["old news"]
+    assert not any("old news" in problem for problem in found["problems"])
+    evidence = {"rows": 200, "features": {"fare": {"mismatches": 3, "largest_difference": 0.5}}}
+    ledger.record("taxi_tip", "audit", Decision("alarm", "fare in 3", evidence), actor="flow monitor", as_of=AS_OF)
+    evergreen("status", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["problems"][-1] == "taxi_tip: fare in 3"
+    assert found["use_cases"]["taxi_tip"]["audit"]["evidence"] == evidence
+    assert evergreen("status") == 1
+    assert "Problem: taxi_tip: fare in 3" in capsys.readouterr().out
 
 
 def test_status_shows_the_ledger(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:

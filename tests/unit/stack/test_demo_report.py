@@ -32,14 +32,14 @@ def log(tmp_path: Path) -> OfflineLog:
         {
             "prediction_id": [f"p{i}" for i in days], "version": np.where(days < 19, "1", "2"),
             "score": np.where(days < 19, 1 - right, right).astype("float32"), "degraded": False,
-            "shop": "a", "amount": 1.0, "position": days, "at": at, "known_at": at,
+            "shop": "a", "amount": 1.0, "position": days + 1, "at": at, "known_at": at,
         }
     )  # fmt: skip
     features = pd.DataFrame({f"f__{c}": np.float32(0) for c in use_case.features.columns}, index=frame.index)
     log = OfflineLog(tmp_path / "offline")
     log.write("predictions", n, {"predictions/sample": frame.join(features)})
     labels = pd.DataFrame({"prediction_id": frame["prediction_id"], "label": label, "at": at, "known_at": at})
-    log.write("labels", n, {"labels/sample": labels.assign(position=days)})
+    log.write("labels", n, {"labels/sample": labels.assign(position=days + 1)})
     return log
 
 
