@@ -99,7 +99,7 @@ def _has_all_features(
     """
     features = feature_set(use_case)
     stored = {column for view in features.stored_views for column in view.columns}
-    computed = [i for i, column in enumerate(features.columns) if column not in stored]
+    computed = np.array([i for i, column in enumerate(features.columns) if column not in stored], dtype=np.int64)
     found = np.ones(len(version), dtype=bool)
     for name in set(version.tolist()):
         mine = np.flatnonzero(version == name)

@@ -302,7 +302,7 @@ def _join_batch(
     """Fill in a batch view."""
     published = log.published(use_case.name, view.name, view_digest(use_case.name, view))
     stored = published.keys()
-    if not stored.num_columns:
+    if not stored.num_rows:
         target[:] = view.defaults
         told.add(len(questions))
         return
