@@ -15,6 +15,8 @@ import orjson
 import pytest
 import redis
 
+from core.settings import RedisSettings, Settings
+from features.connection import connect
 from features.streams import position_of
 
 Start = Callable[..., Any]
@@ -41,6 +43,26 @@ def test_predictions_labels_and_events_go_where_they_belong(start: Start, host: 
     assert (status, accepted) == (202, {"accepted": 1, "positions": {"0": position_of(entry_id)}})
     assert fields[b"kind"] == b"events"
     assert orjson.loads(fields[b"data"]) == {"id": ["a"], "zone": [7], "at_us": [1_549_108_800_000_000]}
+
+
+def test_a_cluster_takes_the_place_of_one_redis(start: Start, redis_cluster: str) -> None:
+    settings = Settings(redis=RedisSettings(url=redis_cluster, cluster=True))
+    with connect(settings) as client:
+        gateway = start(redis_cluster, client, REDIS__CLUSTER="true", STREAM__PARTITIONS="16")
+        status, answer = gateway.predict(100.0)
+        assert status == 200
+        labels = [{"prediction_id": answer["prediction_ids"][0], "label": 1}]
+        assert gateway.call("POST", "/v1/models/tip/feedback", {"labels": labels}) == (202, {"accepted": 1})
+        assert client.xlen(gateway.keys.labels) == 1
+        events = [{"id": str(i), "at": "2019-02-02T12:00:00Z", "zone": i} for i in range(100)]
+        status, accepted = gateway.call("POST", "/v1/events/trips", {"events": events})
+        assert (status, accepted["accepted"], len(accepted["positions"])) == (202, 100, 16)
+        stored = []
+        for partition, position in accepted["positions"].items():
+            ((entry_id, fields),) = client.xrange(gateway.keys.log(int(partition)))
+            assert position == position_of(entry_id)
+            stored += orjson.loads(fields[b"data"])["id"]
+        assert sorted(stored, key=int) == [str(i) for i in range(100)]
 
 
 def test_what_is_refused_leaves_no_trace(start: Start, host: Any) -> None:

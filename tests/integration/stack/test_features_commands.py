@@ -16,7 +16,8 @@ import redis
 
 from core.clock import to_us
 from core.discovery import discover
-from core.settings import Settings
+from core.settings import RedisSettings, Settings
+from features.connection import connect
 from features.online import FeatureReader
 from features.rebuild import digest
 from features.streams import Keys, encode_events, encode_predictions, fan_out, position_of
@@ -51,17 +52,41 @@ use_case = UseCase(
 Worker = tuple[Settings, Keys]
 
 
+@pytest.fixture(params=["one server", "cluster"])
+def redis_url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue("redis_cluster" if request.param == "cluster" else "redis_server"))
+
+
+@pytest.fixture
+def redis_client(redis_url: str, request: pytest.FixtureRequest) -> Iterator[redis.Redis]:
+    """A client of the one or the other, emptied."""
+    is_cluster = "cluster" in request.node.callspec.id
+    with connect(Settings(redis=RedisSettings(url=redis_url, cluster=is_cluster))) as client:
+        client.flushdb()
+        yield client
+
+
 @pytest.fixture
 def worker(
-    tmp_path: Path, redis_server: str, redis_client: redis.Redis, namespace: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    redis_url: str,
+    redis_client: redis.Redis,
+    namespace: str,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Worker]:
     """A stream worker over four partitions, in a thread; the command line finds it by the environment."""
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "sale.py").write_text(USE_CASE)
     for name, value in {
-        "HOME": str(tmp_path / "home"), "MODELS_DIR": str(tmp_path / "models"), "REDIS__URL": redis_server,
-        "REDIS__NAMESPACE": namespace, "STREAM__PARTITIONS": str(PARTITIONS), "STREAM__FLUSH_EVERY_S": "3600",
-    }.items():  # fmt: skip
+        "HOME": str(tmp_path / "home"),
+        "MODELS_DIR": str(tmp_path / "models"),
+        "REDIS__URL": redis_url,
+        "REDIS__CLUSTER": str("cluster" in request.node.callspec.id),
+        "REDIS__NAMESPACE": namespace,
+        "STREAM__PARTITIONS": str(PARTITIONS),
+        "STREAM__FLUSH_EVERY_S": "3600",
+    }.items():
         monkeypatch.setenv(f"EVERGREEN_{name}", value)
     settings, stop = Settings(), threading.Event()
     use_cases = {name: found.use_case for name, found in discover(settings.models_dir).items()}
