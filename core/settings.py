@@ -88,7 +88,7 @@ class StreamSettings(_Group):
     lease_s: float = Field(
         5.0, description="Seconds after which another stream worker takes over what a dead one applied.", gt=0
     )
-    batch_entries: int = Field(1024, description="Most stream entries applied in one step.", ge=1)
+    batch_entries: int = Field(8192, description="Most stream entries applied in one step.", ge=1)
     max_entries: int = Field(200_000, description="Entries a stream may hold before writers are refused.", ge=1000)
 
 

@@ -17,13 +17,15 @@ import numpy.typing as npt
 from features import tiles
 from features.declared import Declared, StoredWindow
 from features.entries import Events, LogEntry, decode, fitted, key_column
-from features.partition_store import Change, PartitionStore, Values
+from features.partition_store import Change, PartitionStore, Values, split
 from features.seen_ids import DAY_US, SeenIds, hash_ids
 from features.streams import SEQUENCE_BITS, Keys, entry_id_of
+from features.value_cache import ValueCache
 from features.window_values import coded_values, entity_codes, measured, updated
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+_CACHE_BYTES = 256_000_000
 
 
 @dataclass
@@ -83,7 +85,8 @@ class Applier:
         self._windows = list(windows)
         self._seen = SeenIds(store.seen)
         self._marks = store.marks()
-        self.cursor = store.cursor()
+        self._caches = {window.digest: ValueCache(_CACHE_BYTES // len(declared.windows)) for window in declared.windows}
+        self.cursor = self.applied = store.cursor()
 
     @property
     def remembered(self) -> int:
@@ -121,14 +124,28 @@ class Applier:
 
     def finish(self, prepared: Prepared) -> None:
         """The rest: read the values, compute the new ones, commit. In the order of `prepare`."""
-        wanted = [(self._prefix(t.window), t.names) for t in prepared.touched]
-        held = self._store.values(wanted) if wanted else []
-        for touched, packed in zip(prepared.touched, held, strict=True):
-            view, expire_s = touched.window.view, touched.window.keep_s if self._expire else 0
-            lengths, joined = updated(view, packed, touched.owner, touched.rows, touched.positions)
-            prefix = self._prefix(touched.window)
-            prepared.change.values.append(Values(prefix, expire_s, touched.names, lengths, joined))
-        self._store.commit(prepared.change)
+        change = prepared.change
+        for touched, (held, has_expiry) in zip(prepared.touched, self._held(prepared.touched), strict=True):
+            window, names = touched.window, touched.names
+            lengths, joined = updated(window.view, held, touched.owner, touched.rows, touched.positions)
+            expire_s = window.keep_s if self._expire else 0
+            change.values.append(Values(self._prefix(window), expire_s, names, lengths, joined, has_expiry))
+            self._caches[window.digest].put(names, split(lengths, joined))
+        self._store.commit(change)
+        self.applied = prepared.done.position
+
+    def _held(self, touched: Sequence[_Touched]) -> list[tuple[list[bytes | None], Bools]]:
+        """Per view the present values, and which of them were written lately."""
+        held = [self._caches[t.window.digest].get(t.names) for t in touched]
+        missing = [[i for i, value in enumerate(values) if value is None] for values, _ in held]
+        wanted = [
+            (self._prefix(t.window), [t.names[i] for i in places]) for t, places in zip(touched, missing, strict=True)
+        ]
+        if any(missing):
+            for (values, _), places, found in zip(held, missing, self._store.values(wanted), strict=True):
+                for i, value in zip(places, found, strict=True):
+                    values[i] = value
+        return held
 
     def _prefix(self, window: StoredWindow) -> str:
         return self._keys.entity(self._store.partition, window.digest, "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,12 +12,14 @@ import redis
 
 from features.apply import Applied, Applier
 from features.declared import Declared, StoredWindow
+from features.entries import LogEntry
 from features.flush import Flusher, log_stream
 from features.offline import OfflineLog
 from features.partition_store import IDS_IN_PLACE, Change, PartitionStore
 from features.restore import Restorer
 from features.streams import Keys, position_of
 
+_LEAST_BYTES, _MOST_BYTES = 250_000, 4_000_000
 logger = logging.getLogger(__name__)
 
 
@@ -33,7 +36,7 @@ class Surroundings:
         partitions: how many there are.
         expire: as for `features.apply.Applier`.
         batch_entries: most entries applied in one step.
-        batch_bytes: about how many bytes are applied in one step at most.
+        threads: where a batch is committed while the next one is decoded.
     """
 
     client: redis.Redis
@@ -44,7 +47,7 @@ class Surroundings:
     partitions: int
     expire: bool
     batch_entries: int
-    batch_bytes: int
+    threads: ThreadPoolExecutor
 
 
 class Holding:
@@ -68,11 +71,13 @@ class Holding:
         self._missing = [window for window in windows if window.digest not in in_place]
         self._applier = Applier(store, around.keys, around.declared, ready, expire=around.expire)
         self._end = self._newest()
+        self._batch_bytes = _LEAST_BYTES
+        self._under_way: Future[None] | None = None
 
     @property
     def cursor(self) -> int:
         """Position of the last entry applied."""
-        return self._applier.cursor
+        return self._applier.applied
 
     @property
     def remembered(self) -> int:
@@ -80,16 +85,40 @@ class Holding:
         return self._applier.remembered
 
     def step(self) -> Applied | None:
-        """Apply the next entries, if there are any; put missing views in place once what waited is applied."""
-        entries = self.store.read(self._around.batch_entries, self._around.batch_bytes)
-        applied = self._applier.apply(entries) if entries else None
+        """Apply the next entries, if there are any; put missing views in place once what waited is applied.
+
+        While there is more to come, the batch is committed as the next one is decoded, and batches grow: many
+        events of an entity cost one write. Otherwise it is committed on return.
+        """
+        entries = self.store.read(self._around.batch_entries, self._batch_bytes)
+        prepared = self._applier.prepare(entries) if entries else None
+        self.wait()
+        if prepared is not None and self._has_more(entries) and not prepared.done.flush_requested:
+            self._under_way = self._around.threads.submit(self._applier.finish, prepared)
+        elif prepared is not None:
+            self._applier.finish(prepared)
         if self._missing and (not entries or self.cursor >= self._end):
+            self.wait()
             self._put_in_place()
-        return applied
+        return prepared.done if prepared else None
+
+    def wait(self) -> None:
+        """Wait for the batch that is being committed."""
+        under_way, self._under_way = self._under_way, None
+        if under_way is not None:
+            under_way.result()
 
     def flush(self) -> int:
         """Write what is applied to the offline log; returns how many rows there were."""
+        self.wait()
         return self._around.flusher.flush_partition(self.store.partition, self.cursor)
+
+    def _has_more(self, entries: Sequence[LogEntry]) -> bool:
+        """Whether a batch was as large as it may be; adapts how large that is."""
+        size = sum(len(entry.data) for entry in entries)
+        is_full = size >= self._batch_bytes or len(entries) >= self._around.batch_entries
+        self._batch_bytes = min(2 * self._batch_bytes, _MOST_BYTES) if is_full else _LEAST_BYTES
+        return is_full
 
     def _recover(self) -> tuple[int, set[str]]:
         """Where to go on, and what is in place; what Redis lost is taken from the offline log."""

@@ -77,6 +77,7 @@ class Leases:
     def let_go(self, holding: Holding) -> None:
         """Give a partition to whoever takes it."""
         self.drop(holding)
+        holding.wait()
         holding.store.release()
         logger.info("let go of partition %d", holding.store.partition)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +22,7 @@ GROUP = "features"
 IDS_IN_PLACE = "ids"
 """Member of the set of views that says that the seen ids are in place."""
 _FIELDS = 6
+_HAS_EXPIRY = np.uint32(1 << 31)
 
 
 class LeaseLost(Exception):
@@ -37,6 +39,7 @@ class Values:
         names: what follows the prefix, UTF-8, n.
         lengths: of the values in bytes, shape (n,).
         joined: the values, one after the other.
+        has_expiry: which of them are there and expire late enough, shape (n,); None: none.
     """
 
     prefix: str
@@ -44,6 +47,7 @@ class Values:
     names: list[bytes]
     lengths: Ints
     joined: bytes
+    has_expiry: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass
@@ -152,20 +156,22 @@ class PartitionStore:
             raise LeaseLost(f"the lease of partition {self.partition} was lost")
         return unpack_entries(*found)
 
-    def values(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[tuple[Ints, bytes]]:
+    def values(self, wanted: Sequence[tuple[str, Sequence[bytes]]]) -> list[list[bytes]]:
         """Values of many keys, in one round trip.
 
         Args:
             wanted: per view the prefix and what follows it in each key.
 
         Returns:
-            Per view the lengths of its values in bytes (0: there is none), and all of them joined.
+            Per view its values; empty where there is none.
         """
         arguments: list[Any] = []
         for prefix, names in wanted:
             arguments += [prefix, _lengths(names).tobytes(), b"".join(names)]
         found = self._values([self._cursor], arguments)
-        return [(np.frombuffer(found[i], dtype="<u4").astype(np.int64), found[i + 1]) for i in range(0, len(found), 2)]
+        return [
+            split(np.frombuffer(found[i], dtype="<u4").astype(np.int64), found[i + 1]) for i in range(0, len(found), 2)
+        ]
 
     def commit(self, change: Change) -> None:
         """Make a change, all of it or nothing.
@@ -206,6 +212,11 @@ def unpack_entries(ids: bytes, lengths: bytes, joined: bytes) -> list[LogEntry]:
     return found
 
 
+def split(lengths: Ints, joined: bytes) -> list[bytes]:
+    """Parts of given lengths."""
+    return [joined[start:stop] for start, stop in pairwise([0, *np.cumsum(lengths).tolist()])]
+
+
 def _lengths(names: Iterable[bytes]) -> npt.NDArray[np.uint32]:
     return np.fromiter(map(len, names), dtype="<u4")
 
@@ -233,5 +244,7 @@ def _arguments(change: Change) -> list[Any]:
     for values in change.values:
         lengths = np.empty((len(values.names), 2), dtype="<u4")
         lengths[:, 0], lengths[:, 1] = _lengths(values.names), values.lengths
+        if values.has_expiry is not None:
+            lengths[values.has_expiry, 0] |= _HAS_EXPIRY
         arguments += [lengths.tobytes(), b"".join(values.names), values.joined]
     return arguments

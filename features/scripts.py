@@ -1,6 +1,7 @@
 """What Redis does in one step, in Lua. All keys of a call share one hash tag; those made from a prefix do, too.
 
-Integers travel as text: Lua's numbers are doubles.
+Integers travel as text: Lua's numbers are doubles. Garbage is collected often, for Lua's table of strings hashes
+packed integers badly (it looks at every n-th byte, most of which are 0), and gets slow where many are held.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ end
 local function gather(count, limit, more)
   local found, bytes, last = {}, 0, nil
   while #found < count and bytes < limit do
-    local part = more(math.min(16, count - #found), last)
+    local part = more(math.min(math.max(16, #found), count - #found), last)
     if not part or #part == 0 then break end
     for _, entry in ipairs(part) do found[#found + 1] = entry end
     bytes, last = bytes + size(part), part[#part][1]
@@ -90,11 +91,15 @@ for first = 1, #ARGV, 3 do
     keys[#keys + 1] = ARGV[first] .. string.sub(ARGV[first + 2], from, from + length - 1)
     from = from + length
   end
-  for i = 1, #keys, 1000 do
-    for _, value in ipairs(redis.call('MGET', unpack(keys, i, math.min(i + 999, #keys)))) do
+  for i = 1, #keys, 200 do
+    local chunk = {}
+    for _, value in ipairs(redis.call('MGET', unpack(keys, i, math.min(i + 199, #keys)))) do
       lengths[#lengths + 1] = struct.pack('<I4', value and #value or 0)
-      if value then parts[#parts + 1] = value end
+      if value then chunk[#chunk + 1] = value end
     end
+    parts[#parts + 1] = table.concat(chunk)
+    chunk = nil
+    collectgarbage()
   end
   answer[#answer + 1] = table.concat(lengths)
   answer[#answer + 1] = table.concat(parts)
@@ -128,9 +133,14 @@ for _, view in ipairs(what.values) do
   local prefix, expire, lengths, names, values = view[1], view[2], ARGV[at], ARGV[at + 1], ARGV[at + 2]
   local from, start = 1, 1
   for place = 1, #lengths, 8 do
+    if place % 1600 == 1 then collectgarbage() end
     local name, value = struct.unpack('<I4I4', lengths, place)
+    local has_expiry = name >= 2147483648
+    if has_expiry then name = name - 2147483648 end
     local key, packed = prefix .. string.sub(names, from, from + name - 1), string.sub(values, start, start + value - 1)
-    if expire == '0' then redis.call('SET', key, packed) else redis.call('SET', key, packed, 'EX', expire) end
+    if expire == '0' then redis.call('SET', key, packed)
+    elseif has_expiry then redis.call('SET', key, packed, 'KEEPTTL')
+    else redis.call('SET', key, packed, 'EX', expire) end
     from, start = from + name, start + value
   end
   at = at + 3

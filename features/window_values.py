@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from features import tiles
-from features.packing import pack_windows, unpack_windows
+from features.packing import pack_windows, unpack_each
 from features.streams import entity_text
 from features.views import WindowView
 
@@ -81,12 +81,14 @@ def within_reach(view: WindowView, owner: Ints, rows: Ints) -> tuple[Ints, Ints]
     return (owner, rows) if kept.all() else (owner[kept], rows[kept])
 
 
-def updated(view: WindowView, held: tuple[Ints, bytes], owner: Ints, rows: Ints, positions: Ints) -> tuple[Ints, bytes]:
+def updated(
+    view: WindowView, held: Sequence[bytes | None], owner: Ints, rows: Ints, positions: Ints
+) -> tuple[Ints, bytes]:
     """New packed values of n entities.
 
     Args:
         view: the window view.
-        held: lengths of the present values, shape (n,), and the values joined.
+        held: their present values; None or empty where there is none.
         owner: the entity of each row, shape (k,).
         rows: of new events, shape (k, width).
         positions: of the last entry that touched each entity, shape (n,).
@@ -94,7 +96,7 @@ def updated(view: WindowView, held: tuple[Ints, bytes], owner: Ints, rows: Ints,
     Returns:
         Lengths of the new values and the values joined.
     """
-    _, old_owner, old_rows = unpack_windows(*held, width=tiles.layout(view).width)
+    _, old_owner, old_rows = unpack_each(held, width=tiles.layout(view).width)
     owner, rows = extend(view, (old_owner, old_rows), (owner, rows))
     return pack_windows(positions, owner, rows)
 

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import redis
@@ -34,7 +35,6 @@ from features.streams import Keys
 __all__ = ["StreamWorker", "lag", "settle", "wait_applied"]
 
 logger = logging.getLogger(__name__)
-_BATCH_BYTES = 1_000_000
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.02
 _PAUSE_WITHOUT_REDIS_S = 0.5
 _LONGEST_STEP_S = 600.0
@@ -60,7 +60,7 @@ class StreamWorker:
         around = Surroundings(
             client=client, keys=self._keys, log=log, declared=declared, flusher=self._flusher,
             partitions=self._stream.partitions, expire=settings.clock == "system",
-            batch_entries=self._stream.batch_entries, batch_bytes=_BATCH_BYTES,
+            batch_entries=self._stream.batch_entries, threads=ThreadPoolExecutor(1, "commits"),
         )  # fmt: skip
         token = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._leases = Leases(
