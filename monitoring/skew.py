@@ -17,7 +17,7 @@ def judge_audit(report: AuditReport) -> Decision:
     """Decide what an audit means.
 
     Returns:
-        Action ``pass`` with evidence ``rows``; or ``alarm`` with evidence ``features``: per feature that differs, in
+        Action ``pass`` with evidence ``rows`` compared; or ``alarm`` with evidence ``features``: per feature that differs, in
         how many rows (``mismatches``) and by how much at most (``largest_difference``, None if one side is no
         number), the most first.
     """

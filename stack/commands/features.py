@@ -85,7 +85,8 @@ def audit(
         _settle(settings)
         report = audit_features(OfflineLog(settings.offline_dir), declared, rows=rows, since=first, until=end)
     if json:
-        say_json({"use_case": use_case, "rows": report.rows, "clean": report.is_clean, "features": _skew(report)})
+        counts = {"rows": report.rows, "skipped": report.skipped}
+        say_json({"use_case": use_case, **counts, "clean": report.is_clean, "features": _skew(report)})
     else:
         _show_audit(report)
     raise typer.Exit(0 if report.is_clean else 1)
@@ -116,8 +117,10 @@ def _events_of_views(log: OfflineLog, use_cases: Iterable[UseCase]) -> int:
 def _show_audit(report: AuditReport) -> None:
     from rich.table import Table
 
+    if report.skipped:
+        out().print(f"{report.skipped:,} predictions of versions that declare their features otherwise are left out.")
     if not report.rows:
-        out().print("Nothing was served in that span, so there is nothing to audit.")
+        out().print("Nothing was served in that span that could be audited.")
         return
     table = Table("feature", "vectors that differ", "largest difference", box=None)
     for name, skew in _skew(report).items():

@@ -172,11 +172,11 @@ def test_an_audit_tells_skew_per_feature(
     sell(redis_client, keys, ("a", 3, "eva", 2.5), at=now - timedelta(minutes=3))
 
     assert evergreen("audit", "sale") == 0
-    assert "Nothing was served" in capsys.readouterr().out
+    assert "Nothing was served in that span that could be audited." in capsys.readouterr().out
     predict(redis_client, settings, now)
     assert evergreen("audit", "sale", "--json") == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["rows"], found["clean"]) == (1, True)
+    assert (found["rows"], found["skipped"], found["clean"]) == (1, 0, True)
     assert set(found["features"]) == {"of_shop_n_1h", "of_shop_sum_1h", "of_both_n_1h", "of_both_sum_1h"}
 
     predict(redis_client, settings, now, error=0.5)
