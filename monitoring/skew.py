@@ -17,9 +17,9 @@ def judge_audit(report: AuditReport) -> Decision:
     """Decide what an audit means.
 
     Returns:
-        Action ``pass`` with evidence ``rows`` compared; or ``alarm`` with evidence ``features``: per feature that differs, in
-        how many rows (``mismatches``) and by how much at most (``largest_difference``, None if one side is no
-        number), the most first.
+        Action ``pass`` with evidence ``rows``, those compared; or ``alarm`` with evidence ``features``: per feature
+        that differs in how many rows (``mismatches``) and by how much at most (``largest_difference``, None if one
+        side is no number), the most first.
     """
     differing = {name: n for name, n in report.mismatches.items() if n}
     if not differing:

@@ -30,7 +30,7 @@ class Holdout:
         X: features, float32 (n, d).
         y: labels, int64 (n,).
         at: when each was asked, datetime64[us] UTC (n,).
-        requests: the questions: at, watermark, entities, request fields.
+        requests: the questions: at, entities, request fields, and what was known, as in a training set.
         scores: the candidate's, float32 (n,), by its ONNX graph.
     """
 

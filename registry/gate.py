@@ -48,7 +48,7 @@ def score_rows(
 
     Args:
         version: e.g. the champion, loaded.
-        rows: the questions (at, watermark, entities, request fields), as in a training set.
+        rows: the questions (at, entities, request fields, what was known), as in a training set.
         labels: their labels.
         build_matrix: the version's feature matrix of such rows, from its own use case: point_in_time_matrix
             over the offline log.
