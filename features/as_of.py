@@ -37,7 +37,7 @@ def as_of_rows(
         return found
     order = _by_entity_and_time(row_entity, row_known, entities)
     entity, at = row_entity[order], row_at[order]
-    axis = SearchAxis(entity, row_known[order], entities)
+    axis = SearchAxis(row_entity, row_known, entities, order)
     # questions in the rows' order: neighbours are found at neighbouring places, which is worth several times the sort
     turn = _by_entity_and_time(asked, question_known, entities + 1)
     reader = asked[turn]

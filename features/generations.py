@@ -17,6 +17,9 @@ from features.schemas import conform
 
 Ints = npt.NDArray[np.int64]
 _ROWS_AT_ONCE = 4096
+_ROWS_READ = 1 << 16
+_ROW_GROUP_ROWS = 1 << 20
+"""Every row group has its own dictionary of entities, so there should be few."""
 _KEYS = ("entity", "at", "known_at")
 
 
@@ -44,7 +47,7 @@ class Generations:
         """
         table, path = conform(self.table, frame), self._path(generation)
         if not path.exists():
-            write_parquet(path, table.schema, iter([table]), compression="lz4")  # is read much faster than zstd
+            write_parquet(path, table.schema, iter([table]), _ROW_GROUP_ROWS)
 
     def frame(self) -> pd.DataFrame:
         """All rows, by generation: ``entity, at, known_at, generation`` and the outputs."""
@@ -68,10 +71,9 @@ class Generations:
         found = np.empty((sum(rows for _, rows in sizes), len(names)), dtype=np.float32)
         end = 0
         for number, _ in sizes:
-            with pq.ParquetFile(self._path(number), memory_map=True) as file:
-                for group in range(file.num_row_groups):
-                    part = file.read_row_group(group, columns=list(names))
-                    columns = [part[name].to_numpy() for name in names]
+            with pq.ParquetFile(self._path(number)) as file:
+                for part in file.iter_batches(_ROWS_READ, columns=list(names)):
+                    columns = [part.column(name).to_numpy(zero_copy_only=False) for name in names]
                     begin, end = end, end + part.num_rows
                     _put_side_by_side(columns, found[begin:end])
         return found

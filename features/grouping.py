@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +40,8 @@ def coded(column: pd.Series | pa.ChunkedArray) -> Coded:
         if pa.types.is_dictionary(column.type):
             joined = column.unify_dictionaries().combine_chunks()
             joined = joined.chunk(0) if isinstance(joined, pa.ChunkedArray) else joined
-            codes = joined.indices.fill_null(NOBODY).to_numpy(zero_copy_only=False).astype(np.int64)
-            return _without_empty(Coded(codes, joined.dictionary))
+            places = joined.indices.fill_null(NOBODY) if joined.null_count else joined.indices
+            return _without_empty(Coded(places.to_numpy().astype(np.int64), joined.dictionary))
         column = column.to_pandas()
     if column.dtype.kind in "iu":
         return _coded_ints(column.to_numpy(dtype=np.int64))
@@ -75,8 +76,8 @@ def _coded_ints(values: Ints) -> Coded:
 
 def _without_empty(found: Coded) -> Coded:
     """An empty text stands for null."""
-    empty = np.flatnonzero(np.asarray(pc.equal(found.values, "").to_numpy(zero_copy_only=False), dtype=bool))
-    return Coded(np.where(found.codes == empty[0], NOBODY, found.codes), found.values) if len(empty) else found
+    empty = pc.index(found.values, "").as_py()
+    return found if empty < 0 else Coded(np.where(found.codes == empty, NOBODY, found.codes), found.values)
 
 
 def entity_codes(asked: Sequence[Coded], held: Sequence[Coded]) -> tuple[Ints, Ints, int]:
@@ -173,32 +174,51 @@ class SearchAxis:
     """Rows sorted by group and then by a value, searched as one integer.
 
     Args:
-        group: shape (n,), from 0, not falling.
-        value: shape (n,); must not fall within a group, or `is_running`: the greatest so far counts.
+        group: shape (n,), from 0.
+        value: shape (n,).
         groups: how many groups there are.
-        is_running: whether to take the greatest value so far of each group.
+        order: places of the m rows that count, by group and value, shape (m,).
+        bounds: the least and the greatest value; None: they are looked for.
+        is_running: whether values may fall within a group, and the greatest so far counts.
+
+    Example:
+        >>> axis = SearchAxis(np.array([1, 0, 1]), np.array([5, 7, 9]), 2, np.array([1, 0, 2]))
+        >>> axis.upto(np.array([0, 1, 1]), np.array([6, 5, 50])).tolist()
+        [0, 2, 3]
     """
 
-    def __init__(self, group: Ints, value: Ints, groups: int, *, is_running: bool = False) -> None:
+    def __init__(
+        self,
+        group: Ints,
+        value: Ints,
+        groups: int,
+        order: Ints,
+        *,
+        bounds: tuple[int, int] | None = None,
+        is_running: bool = False,
+    ) -> None:
         self._levels: Ints | None = None
-        low, high = (int(value.min()), int(value.max())) if len(value) else (0, 0)
-        if (high - low + 2) * (groups + 1) >= 2**62:
+        low, high = bounds or ((int(value.min()), int(value.max())) if len(value) else (0, 0))
+        if (high - low + 2) * (groups + 1) + max(abs(low), abs(high)) >= 2**62:
             self._levels = np.unique(value)
             value, low, high = np.searchsorted(self._levels, value), 0, len(self._levels) - 1
-        self._low, self._span = low, high - low + 2
-        self.keys = group * self._span + (value - low)
+        self._low, self._high = low, high
+        keys = group * (high - low + 2)
+        keys += value
+        self.keys: Ints = keys[order]
         if is_running:
             np.maximum.accumulate(self.keys, out=self.keys)
 
     def take(self, places: Ints) -> SearchAxis:
-        """The axis of some of the rows, in order."""
-        part = object.__new__(SearchAxis)
-        part._levels, part._low, part._span, part.keys = self._levels, self._low, self._span, self.keys[places]
+        """The axis of some of its rows, in order."""
+        part = copy(self)
+        part.keys = self.keys[places]
         return part
 
     def upto(self, group: Ints, value: Ints) -> Ints:
         """How many rows come before, in the group or an earlier one, up to and with the value; shape (q,)."""
         if self._levels is not None:
             value = np.searchsorted(self._levels, value, side="right") - 1
-        place = np.clip(value - self._low, -1, self._span - 2)
-        return np.searchsorted(self.keys, group * self._span + place, side="right")
+        place = np.clip(value, self._low - 1, self._high)
+        place += group * (self._high - self._low + 2)
+        return np.searchsorted(self.keys, place, side="right")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
@@ -39,6 +40,19 @@ def between(column: str, low: Bound, high: Bound) -> ds.Expression | None:
     return parts[0] & parts[1] if len(parts) == 2 else parts[0] if parts else None
 
 
+@dataclass(frozen=True)
+class Scanned:
+    """Rows of some files.
+
+    Args:
+        rows: in the order of the files.
+        is_in_order: whether they are known to be in order of position.
+    """
+
+    rows: pa.Table
+    is_in_order: bool
+
+
 def scan(
     files: Sequence[LogFile],
     condition: ds.Expression | None = None,
@@ -46,8 +60,8 @@ def scan(
     columns: Sequence[str] | None = None,
     encoded: Sequence[str] = (),
     keep: Keep | None = None,
-) -> list[pa.Table]:
-    """The rows of some files, in their order; a list of one table, or empty if there are no files.
+) -> Scanned | None:
+    """The rows of some files; None if there are no files.
 
     Args:
         files: which ones.
@@ -57,19 +71,37 @@ def scan(
         keep: picks rows of each part of the files as it is read, so that no more than the kept ones are held.
     """
     if not files:
-        return []
+        return None
     paths = [str(file.path) for file in files]
-    schema = pa.unify_schemas([pq.read_schema(path) for path in paths], promote_options="permissive")
+    heads = [pq.read_metadata(path) for path in paths]
+    schema = pa.unify_schemas([head.schema.to_arrow_schema() for head in heads], promote_options="permissive")
     schema = pa.schema([_encoded(f) if f.name in encoded else f for f in schema])
+    is_in_order = _follow_each_other(heads)
     names = schema.names if columns is None else [name for name in dict.fromkeys(columns) if name in schema.names]
+    if not is_in_order and "position" not in names:
+        names.append("position")
     found = ds.dataset(paths, schema=schema, format="parquet")
     if keep is None:
-        return [found.to_table(columns=names, filter=condition)]
+        return Scanned(found.to_table(columns=names, filter=condition), is_in_order)
     parts = [_only(schema, names).empty_table()]
     for batch in found.to_batches(columns=names, filter=condition):
         part = pa.Table.from_batches([batch])
         parts.append(part.filter(pa.array(keep(part))))
-    return [pa.concat_tables(parts)]
+    return Scanned(pa.concat_tables(parts), is_in_order)
+
+
+def _follow_each_other(heads: Sequence[pq.FileMetaData]) -> bool:
+    """Whether each file begins at or after the last position of the one before; within, rows are in order."""
+    last = -1
+    for head in heads:
+        place = head.schema.to_arrow_schema().get_field_index("position")
+        groups = [head.row_group(i).column(place).statistics for i in range(head.num_row_groups)]
+        if any(group is None or not group.has_min_max for group in groups):
+            return False
+        if groups and min(group.min for group in groups) < last:
+            return False
+        last = max([last, *(group.max for group in groups)])
+    return True
 
 
 def count_rows(files: Sequence[LogFile]) -> int:

@@ -43,7 +43,18 @@ from features.log_files import (
     write_parquet,
     write_record,
 )
-from features.log_reading import Bound, Keep, between, consistently, count_rows, first_served, in_order, scan, serving
+from features.log_reading import (
+    Bound,
+    Keep,
+    Scanned,
+    between,
+    consistently,
+    count_rows,
+    first_served,
+    in_order,
+    scan,
+    serving,
+)
 from features.schemas import conform, require_fitting
 
 _NOT_SHOWN = ("row", "by")
@@ -98,7 +109,7 @@ class OfflineLog:
         Args:
             source: the event source.
             by: the key groups, see `events`.
-            columns: fields to read; ``at``, ``known_at`` and ``position`` come with them. One that no file has is null.
+            columns: what to read, with ``at`` and ``known_at``. One that no file has is null.
             since: all events known at or after it come, earlier ones of that day may.
             until: all events known before it come, later ones of that day may.
             keep: picks rows while they are read, so that no more are held.
@@ -106,7 +117,7 @@ class OfflineLog:
         Returns:
             By group; where groups have the same rows they share one table. Without events a table has no columns.
         """
-        wanted = [*dict.fromkeys(["at", "known_at", "position", *columns])]
+        wanted = [*dict.fromkeys(["at", "known_at", *columns])]
         found = self._events(source, list(by), wanted, (since, until), None, keep)
         shown = {id(table): _with_columns(table, wanted) for table in found.values()}
         return {group: shown[id(table)] for group, table in found.items() if group is not None}
@@ -242,10 +253,10 @@ class OfflineLog:
             records, (originals, copies) = self._files([f"events/{source}", f"copies/{source}"], *days)
             firsts = {group: first_served(records, source, group) for group in by if group is not None}
             is_served = any(first is not None for first in firsts.values())
-            names = columns and [*columns, *(["by"] if is_served else [])]
+            names = columns and [*columns, *(["by", "known_at"] if is_served else [])]
             encoded = ("by", *(columns or ()))
             once = scan(originals, condition, columns=names, encoded=encoded, keep=keep)
-            again = scan(copies, condition, columns=names, encoded=encoded, keep=keep) if is_served else []
+            again = scan(copies, condition, columns=names, encoded=encoded, keep=keep) if is_served else None
             return {group: _of_group(once, again, group, firsts[group] if group else None) for group in by}
 
         return consistently(read)
@@ -268,19 +279,22 @@ class OfflineLog:
 
     def _frame(self, table: str, since: Bound, until: Bound, condition: ds.Expression | None = None) -> pd.DataFrame:
         keep = between("known_at", since, until) if condition is None else condition
-        parts = consistently(lambda: scan(self._files([table], since, until)[1][0], keep))
-        return _to_frame(parts[0]) if parts else pd.DataFrame()
+        found = consistently(lambda: scan(self._files([table], since, until)[1][0], keep))
+        return pd.DataFrame() if found is None else _to_frame(found.rows)
 
 
-def _of_group(once: Sequence[pa.Table], again: Sequence[pa.Table], group: str | None, first_us: int | None) -> pa.Table:
-    parts = list(once)
+def _of_group(once: Scanned | None, again: Scanned | None, group: str | None, first_us: int | None) -> pa.Table:
+    """The rows for one key group, by position."""
+    parts = [] if once is None else [once.rows]
     if group is not None:
-        parts = [serving(t, group, first_us, has_history=True) for t in once]
-        parts += [serving(t, group, first_us, has_history=False) for t in again]
+        parts = [serving(rows, group, first_us, has_history=True) for rows in parts]
+        parts += [] if again is None else [serving(again.rows, group, first_us, has_history=False)]
     parts = [part for part in parts if part.num_rows]
     if not parts:
         return pa.table({})
-    return in_order(parts[0] if len(parts) == 1 else pa.concat_tables(parts, promote_options="permissive"))
+    if len(parts) == 1 and all(found is None or found.is_in_order for found in (once, again)):
+        return parts[0]
+    return in_order(pa.concat_tables(parts, promote_options="permissive"))
 
 
 def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -18,49 +17,11 @@ import numpy.typing as npt
 
 from features import sketch, tiles
 from features.grouping import SearchAxis, order_by_group
+from features.logged_events import LoggedEvents
 from features.range_folds import Cells, Combine, fold_ranges, greatest, least, newest
 from features.views import WindowView
 
 Ints = npt.NDArray[np.int64]
-
-
-class LoggedEvents:
-    """n events as columns, in the order of their positions. Derived columns are computed once, for all views.
-
-    Args:
-        at_us: when they happened, microseconds since 1970 UTC, shape (n,).
-        known_us: when they became known.
-        position: their position in the log of their partition, rising.
-        fields: what aggregates read: float64 with NaN for null, or objects of str with "" for null.
-    """
-
-    def __init__(self, at_us: Ints, known_us: Ints, position: Ints, fields: Mapping[str, npt.NDArray[Any]]) -> None:
-        self.at_us = at_us
-        self.known_us = known_us
-        self.position = position
-        self._fields = fields
-        self._derived: dict[object, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = {}
-        self._lock = Lock()
-
-    def __len__(self) -> int:
-        return len(self.at_us)
-
-    def multiples(self, measure: tiles.Measure) -> tuple[npt.NDArray[np.bool_], Ints]:
-        """Which events have the field, and its whole multiples of the resolution."""
-        with self._lock:
-            if measure not in self._derived:
-                self._derived[measure] = tiles.multiples_of(self._fields, measure)
-            return self._derived[measure]
-
-    def sketched(self, name: str) -> tuple[Ints, npt.NDArray[np.uint8]]:
-        """Which register of a sketch each event's value goes to, and the rank it asks for; 0 for null."""
-        with self._lock:
-            if name not in self._derived:
-                values = self._fields[name]
-                register, rank = sketch.registers_and_ranks(values)
-                is_null = values == "" if values.dtype == object else np.isnan(values.astype(np.float64))
-                self._derived[name] = register, np.where(is_null, np.uint8(0), rank)
-            return self._derived[name]
 
 
 @dataclass(frozen=True)
@@ -102,11 +63,11 @@ class WindowJoin:
         self._view = view
         self._plan = tiles.layout(view)
         self._events = events
-        delay = events.known_us - events.at_us
         # events never lie ahead of the time they became known: what was known at a moment was before it
-        self._is_past = not by_position and bool(delay.min(initial=0) >= 0)
-        counts = delay <= view.lateness_us
-        counts &= owner >= 0
+        self._is_past = not by_position and events.delay_bounds[0] >= 0
+        counts = owner >= 0
+        if events.delay_bounds[1] > view.lateness_us:
+            counts &= events.known_us - events.at_us <= view.lateness_us
         rows = order_by_group(owner, entities) if counts.all() else _some(owner, counts, entities)
         self._chains = list(self._split(rows, owner, entities, by_position, by_time))
 
@@ -136,25 +97,27 @@ class WindowJoin:
         return out
 
     def _split(self, rows: Ints, owner: Ints, entities: int, by_position: bool, by_time: bool) -> Iterator[_Chain]:
-        events, group = self._events, owner[rows]
+        events, tile_us = self._events, self._view.tile_us
         position = known = None
         if by_position:
-            position = SearchAxis(group, events.position[rows], entities)
+            assert events.position is not None
+            position = SearchAxis(owner, events.position, entities, rows)
         if by_time:
-            known = SearchAxis(group, events.known_us[rows], entities, is_running=True)
-        tile = SearchAxis(group, events.at_us[rows] // self._view.tile_us, entities)
-        is_first = True
-        while len(rows) or is_first:
+            known = SearchAxis(
+                owner, events.known_us, entities, rows,
+                bounds=events.known_bounds, is_running=not events.is_known_in_order,
+            )  # fmt: skip
+        first, last = events.at_bounds
+        tile = SearchAxis(owner, events.tile(tile_us), entities, rows, bounds=(first // tile_us, last // tile_us))
+        groups = None
+        while (tile.keys[1:] < tile.keys[:-1]).any():
             is_late = tile.keys < np.maximum.accumulate(tile.keys)
-            if not is_late.any():
-                yield self._chain(rows, tile, position, known, None if is_first else _those(owner[rows], entities))
-                return
             kept, rest = np.flatnonzero(~is_late), np.flatnonzero(is_late)
-            mine = [axis and axis.take(kept) for axis in (position, known)]
-            groups = None if is_first else _those(owner[rows[kept]], entities)
-            yield self._chain(rows[kept], tile.take(kept), mine[0], mine[1], groups)
-            position, known = (axis and axis.take(rest) for axis in (position, known))
-            rows, tile, is_first = rows[rest], tile.take(rest), False
+            now, later = ([axis and axis.take(part) for axis in (position, known)] for part in (kept, rest))
+            yield self._chain(rows[kept], tile.take(kept), now[0], now[1], groups)
+            position, known = later
+            rows, tile, groups = rows[rest], tile.take(rest), _those(owner[rows[rest]], entities)
+        yield self._chain(rows, tile, position, known, groups)
 
     def _chain(
         self,
