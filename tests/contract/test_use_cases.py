@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import redis
 
 from core.discovery import UseCaseFile, discover
-from features.columns import compute_request_view, request_columns
+from features.columns import compute_view, request_columns
 from features.definitions import feature_set
 from features.importing import instances_of
+from features.materialization import materialize_view
 from features.offline import OfflineLog
-from features.point_in_time import IMPORTED, point_in_time_matrix, to_us_array
+from features.point_in_time import point_in_time_matrix, to_us_array
+from features.streams import Keys
+from features.tables import TableAccess
 from features.training import TrainingSet, build_training_set
 from registry.export import check_parity, to_onnx
 from registry.scorer import OnnxScorer
@@ -31,8 +35,8 @@ def loaded(request: pytest.FixtureRequest) -> UseCaseFile:
 
 
 @pytest.fixture(scope="module")
-def log(loaded: UseCaseFile, tmp_path_factory: pytest.TempPathFactory) -> OfflineLog:
-    """The offline log of the first questions of the history."""
+def log(loaded: UseCaseFile, tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> OfflineLog:
+    """The offline log of the first questions of the history, and of all tables."""
     use_case = loaded.use_case
     history = use_case.history(ROOT / "data")
     requests = history.requests.iloc[:QUESTIONS]
@@ -44,14 +48,22 @@ def log(loaded: UseCaseFile, tmp_path_factory: pytest.TempPathFactory) -> Offlin
         position += len(part)
         places = np.arange(position - len(part), position)
         tables[f"events/{source}"] = part.assign(known_at=part["at"], position=places, row=0)
-    log.write("log", position, tables)
+    log.write("log-0", position, tables)
     rows = requests.assign(
-        prediction_id=requests["key"], known_at=requests["at"], version="", score=np.nan, watermark=IMPORTED,
+        prediction_id=requests["key"], known_at=requests["at"], version="", score=np.nan,
         degraded=False, position=1,
     )  # fmt: skip
     log.write("predictions", 1, {f"predictions/{use_case.name}": rows.drop(columns="key")})
     known = labels.rename(columns={"key": "prediction_id"}).assign(known_at=labels["at"], position=1)
     log.write("labels", 1, {f"labels/{use_case.name}": known})
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushdb()
+        for view in feature_set(use_case).batch_views:
+            if not isinstance(view.source, str):
+                materialize_view(
+                    client, Keys("contract"), log, use_case, view, history.requests["at"].iloc[QUESTIONS],
+                    access=TableAccess(ROOT / "data"),
+                )  # fmt: skip
     return log
 
 
@@ -112,7 +124,7 @@ def test_request_features_do_not_change_their_input(loaded: UseCaseFile, trainin
     for values in columns.values():
         values.flags.writeable = False
     for view in feature_set(use_case).request_views:
-        assert np.isfinite(compute_request_view(view, columns)).mean() > 0.5
+        assert np.isfinite(compute_view(view, columns)).mean() > 0.5
     for name, values in before.items():
         np.testing.assert_array_equal(columns[name], values)
 
