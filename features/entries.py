@@ -79,8 +79,9 @@ class Events:
     def add(self, entry: LogEntry, columns: Mapping[str, list[Any]]) -> None:
         """Append the columns of one more entry."""
         held, size = len(self), len(columns["id"])
-        for name in columns.keys() - self.columns.keys():
-            self.columns[name] = [None] * held
+        for name in columns:
+            if name not in self.columns:
+                self.columns[name] = [None] * held
         for name, values in self.columns.items():
             values += columns[name] if name in columns else [None] * size
         self.entries.append(entry)
@@ -177,10 +178,15 @@ def key_column(events: Events, column: npt.NDArray[Any], name: str) -> npt.NDArr
 
 
 def _column(declared: Field, values: list[Any]) -> npt.NDArray[Any]:
+    found: npt.NDArray[Any] | None = None
     if declared.dtype == "float":
-        return np.array(values, dtype=np.float64)  # None becomes NaN
-    if declared.dtype == "int" and not declared.nullable and None not in values:
-        return np.array(values, dtype=np.int64)
+        found = np.array(values, dtype=np.float64)  # None becomes NaN
+    elif declared.dtype == "int" and not declared.nullable and None not in values:
+        found = np.array(values, dtype=np.int64)
+    if found is not None:
+        if found.ndim != 1:
+            raise ValueError(f"lists are no values of {declared.name!r}")
+        return found
     return column_array(replace(declared, nullable=True), values)
 
 

@@ -69,15 +69,20 @@ class Leases:
     def drop(self, holding: Holding) -> None:
         """Forget a partition that was lost."""
         self._held.pop(holding.store.partition, None)
+        try:
+            holding.wait()
+        except (LeaseLost, redis.RedisError) as error:
+            logger.info("partition %d: the batch under way came to nothing: %s", holding.store.partition, error)
 
     def drop_all(self) -> None:
         """Forget everything and take it anew at the next tick: what Redis holds is not certain."""
-        self._held, self._ticked_at = {}, None
+        for holding in self.held:
+            self.drop(holding)
+        self._ticked_at = None
 
     def let_go(self, holding: Holding) -> None:
         """Give a partition to whoever takes it."""
         self.drop(holding)
-        holding.wait()
         holding.store.release()
         logger.info("let go of partition %d", holding.store.partition)
 

@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.02
 _PAUSE_WITHOUT_REDIS_S = 0.5
 _LONGEST_STEP_S = 600.0
+_REDIS_IS_AWAY = (
+    redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterError, redis.exceptions.RedisClusterException,
+)  # fmt: skip
 
 
 class StreamWorker:
@@ -116,24 +119,37 @@ class StreamWorker:
                 if self.step() is not None:
                     pause_s = _SHORTEST_PAUSE_S
                     continue
-            except (redis.ConnectionError, redis.TimeoutError) as error:
+            except _REDIS_IS_AWAY as error:
                 logger.warning("Redis does not answer, trying again: %s", error)
                 self._leases.drop_all()
                 pause_s = _PAUSE_WITHOUT_REDIS_S
             stop.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        self._flush(self.held)
-        self._leases.leave()
+        try:
+            self._flush(self.held)
+            self._leases.leave()
+        except _REDIS_IS_AWAY as error:
+            logger.warning(
+                "Redis does not answer, so another worker goes on from here once the leases are over: %s", error
+            )
 
     def _flush(self, holdings: list[Holding]) -> None:
         """Write what is applied of some partitions; whoever has the first one writes predictions and labels, too."""
         try:
-            rows = sum(holding.flush() for holding in holdings)
+            rows = sum(self._flush_one(holding) for holding in holdings)
             if any(holding.store.partition == 0 for holding in holdings):
                 rows += self._flusher.flush_answers()
             self.metrics.flushed(rows)
         except (DataError, DependencyDown) as error:
             logger.error("the streams are kept, for they cannot be written to the offline log: %s", error)
+
+    def _flush_one(self, holding: Holding) -> int:
+        try:
+            return holding.flush()
+        except LeaseLost as lost:
+            logger.warning("%s", lost)
+            self._leases.drop(holding)
+            return 0
 
     def _renew(self, stop: threading.Event) -> None:
         """Keep the leases while a step takes long, but not for ever."""
