@@ -44,6 +44,10 @@ class KeyGroup:
     Args:
         fields: the entity fields, in order.
         partitions: how many there are.
+
+    Example:
+        >>> KeyGroup([Field(name="shop", dtype="str")], 1).ask([{"shop": "b"}, {"shop": "a"}, {"shop": "b"}]).place
+        array([0, 1, 0])
     """
 
     def __init__(self, fields: Sequence[Field], partitions: int) -> None:

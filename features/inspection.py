@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import redis
@@ -111,11 +111,11 @@ def show(
 def _newest_us(client: redis.Redis, keys: Keys, use_case: UseCase, view: BatchView) -> int:
     digest = view_digest(use_case.name, view)
     if is_timeless(view):
-        return _published_us(int(cast(Any, client.get(keys.published(digest))) or 0))
+        return _moment_us(int(cast(Any, client.get(keys.published(digest))) or 0))
     return int(cast(Any, client.hget(keys.publication(digest), "newest_us")) or 0)
 
 
-def _published_us(generation: int) -> int:
+def _moment_us(generation: int) -> int:
     return (generation >> SEQUENCE_BITS) * 1000
 
 
@@ -128,34 +128,51 @@ def _shown(
     partitions: int,
     now: datetime,
 ) -> Shown:
-    values = [entity.get(key) for key in view.keys]
-    text = None if None in values else entity_text(values)
+    given, digest = [entity.get(key) for key in view.keys], view_digest(use_case.name, view)
+    text = None if None in given else entity_text(given)
     packed, left_ms = None, -1
     if text is not None:
-        name = keys.entity(partition_of(text, partitions), view_digest(use_case.name, view), text)
+        name = keys.entity(partition_of(text, partitions), digest, text)
         packed, left_ms = cast(bytes | None, client.get(name)), client.pttl(name)
-    at_us, degraded = np.array([to_us(now)], dtype=np.int64), [[]]  # type: ignore[var-annotated]
     if isinstance(view, WindowView):
-        block, _ = WindowBlock(view).read([packed], None, at_us, degraded)
-        position, _, rows = unpack_each([packed], tiles.layout(view).width)
-        changed_us, kept = _published_us(int(position[0])), len(rows)
+        found = _of_window(view, packed, now)
     else:
-        pointer = int(cast(Any, client.get(keys.published(view_digest(use_case.name, view)))) or 0)
-        block, kept = BatchBlock(view).read([packed], pointer, None, at_us, degraded), 0
-        version = seen(packed, version_dtype(len(view.outputs)).itemsize, pointer)
-        generation, row_at_us = head(version) if version else (0, 0)
-        changed_us = _published_us(generation) if is_timeless(view) else row_at_us
-    changed_at = from_us(changed_us) if changed_us else None
+        found = _of_batch(view, packed, int(cast(Any, client.get(keys.published(digest))) or 0), now)
+    changed_at = from_us(found.changed_us) if found.changed_us else None
     return Shown(
         view=view.name,
         kind="window" if isinstance(view, WindowView) else "batch",
         source=view.source if isinstance(view.source, str) else str(view.source.spec()["kind"]),
         entity=text,
-        values=dict(zip(view.columns, block[0].astype(np.float32).tolist(), strict=True)),
-        degraded=tuple(degraded[0]),
+        values=dict(zip(view.columns, found.values, strict=True)),
+        degraded=found.degraded,
         changed_at=changed_at,
         age=now - changed_at if changed_at else None,
         expires_in=timedelta(milliseconds=left_ms) if left_ms >= 0 else None,
-        tiles=kept,
+        tiles=found.tiles,
         size_bytes=len(packed or b""),
     )
+
+
+class _Content(NamedTuple):
+    values: list[float]
+    degraded: tuple[str, ...]
+    changed_us: int
+    tiles: int
+
+
+def _of_window(view: WindowView, packed: bytes | None, now: datetime) -> _Content:
+    degraded: list[list[str]] = [[]]
+    block, position = WindowBlock(view).read([packed], None, np.array([to_us(now)], dtype=np.int64), degraded)
+    _, _, rows = unpack_each([packed], tiles.layout(view).width)
+    values = block[0].astype(np.float32).tolist()
+    return _Content(values, tuple(degraded[0]), _moment_us(int(position[0])), len(rows))
+
+
+def _of_batch(view: BatchView, packed: bytes | None, pointer: int, now: datetime) -> _Content:
+    degraded: list[list[str]] = [[]]
+    block = BatchBlock(view).read([packed], pointer, None, np.array([to_us(now)], dtype=np.int64), degraded)
+    version = seen(packed, version_dtype(len(view.outputs)).itemsize, pointer)
+    generation, row_at_us = head(version) if version else (0, 0)
+    changed_us = _moment_us(generation) if is_timeless(view) else row_at_us
+    return _Content(block[0].astype(np.float32).tolist(), tuple(degraded[0]), changed_us, 0)
