@@ -31,19 +31,21 @@ def as_of_rows(
         >>> as_of_rows(*(np.array(a) for a in ([0, 0, 1], [5, 9, 9], [0, 0], [4, 8], [40, 80])), entities=1).tolist()
         [0, 1, -1]
     """
-    found = np.full(len(question_entity), NO_ROW, dtype=np.int64)
-    asked = np.where(question_entity < 0, entities, question_entity)
     if not len(row_entity):
-        return found
+        return np.full(len(question_entity), NO_ROW, dtype=np.int64)
     order = _by_entity_and_time(row_entity, row_known, entities)
-    entity, at = row_entity[order], row_at[order]
+    ends = np.cumsum(np.bincount(row_entity, minlength=entities + 1))
+    best = _newest_so_far(row_entity, row_at, order, ends)
     axis = SearchAxis(row_entity, row_known, entities, order)
+    del order
     # questions in the rows' order: neighbours are found at neighbouring places, which is worth several times the sort
+    asked = np.where(question_entity < 0, entities, question_entity)
     turn = _by_entity_and_time(asked, question_known, entities + 1)
-    reader = asked[turn]
-    place = axis.upto(reader, question_known[turn]) - 1
-    is_known = (place >= 0) & (entity[place] == reader)
-    best = _newest_so_far(entity, at, order)
+    asked = asked[turn]
+    place = axis.upto(asked, question_known[turn]) - 1
+    is_known = place >= np.append(0, ends)[asked]
+    del axis, asked
+    found = np.empty(len(question_entity), dtype=np.int64)
     found[turn] = np.where(is_known, best[place], NO_ROW)
     return found
 
@@ -55,13 +57,24 @@ def _by_entity_and_time(entity: Ints, time: Ints, entities: int) -> Ints:
     return by_time[order_by_group(entity[by_time], entities)]
 
 
-def _newest_so_far(entity: Ints, at: Ints, order: Ints) -> Ints:
-    """For each row, in order of entity and knowledge: the row with the newest moment up to it."""
-    is_later = (at[1:] > at[:-1]) | ((at[1:] == at[:-1]) & (order[1:] > order[:-1]))
-    if bool(np.all(is_later | (entity[1:] != entity[:-1]))):
+def _newest_so_far(entity: Ints, at: Ints, order: Ints, ends: Ints) -> Ints:
+    """For each row, in order of entity and knowledge: the row with the newest moment up to it.
+
+    Args:
+        entity: shape (m,).
+        at: moment of each row, shape (m,).
+        order: the rows by entity and knowledge.
+        ends: where each entity's rows end in that order.
+    """
+    moment = at[order]
+    is_newer = moment[1:] >= moment[:-1]
+    is_newer &= (moment[1:] > moment[:-1]) | (order[1:] > order[:-1])
+    is_newer[ends[(ends > 0) & (ends < len(order))] - 1] = True
+    if bool(is_newer.all()):
         return order
-    by_rank = np.lexsort((order, at))
+    by_rank = np.lexsort((order, moment))
     rank = np.empty(len(order), dtype=np.int64)
     rank[by_rank] = np.arange(len(order))
-    running = np.maximum.accumulate(entity * len(order) + rank)
-    return np.asarray(order[by_rank[running - entity * len(order)]])
+    start = entity[order] * len(order)
+    running = np.maximum.accumulate(start + rank)
+    return np.asarray(order[by_rank[running - start]])

@@ -34,7 +34,8 @@ def fill_batch(
         target: where its values go, shape (n, outputs).
     """
     published = log.published(use_case.name, view.name, view_digest(use_case.name, view))
-    stored = published.keys()
+    known = questions.known(use_case, view)
+    stored = published.keys(has_generation=known is not None)
     if not stored.num_rows:
         target[:] = view.defaults
         questions.done(len(questions))
@@ -42,9 +43,10 @@ def fill_batch(
     row_at_us = _microseconds(stored["at"])
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(published.outputs, view.outputs)
-        found = _rows_seen(stored, row_at_us, view, questions, questions.known(use_case, view))
+        found = _rows_seen(stored, row_at_us, view, questions, known)
         del stored
         outputs = reading.result()
+    pa.default_memory_pool().release_unused()  # the result takes its place
 
     def fill(block: slice) -> None:
         place = found[block]

@@ -17,8 +17,9 @@ from features.schemas import conform
 
 Ints = npt.NDArray[np.int64]
 _ROWS_AT_ONCE = 4096
-_ROWS_READ = 1 << 16
-_ROW_GROUP_ROWS = 1 << 20
+_ROWS_READ = 1 << 14
+_BUFFER_BYTES = 1 << 18
+_ROW_GROUP_ROWS = 1 << 18
 """Every row group has its own dictionary of entities, so there should be few."""
 _KEYS = ("entity", "at", "known_at")
 
@@ -57,12 +58,16 @@ class Generations:
         frame: pd.DataFrame = pa.concat_tables(parts).to_pandas() if parts else pd.DataFrame()
         return frame
 
-    def keys(self) -> pa.Table:
-        """All rows without the outputs, entities dictionary-encoded; without any it has no columns."""
+    def keys(self, *, has_generation: bool = True) -> pa.Table:
+        """All rows without the outputs, entities dictionary-encoded; without any it has no columns.
+
+        Args:
+            has_generation: whether the number of each row's generation is among the columns.
+        """
         parts = []
         for number, rows in self._sizes():
-            part = pq.read_table(self._path(number), columns=list(_KEYS), read_dictionary=["entity"])
-            parts.append(part.append_column("generation", _repeated(number, rows)))
+            part = pq.read_table(self._path(number), columns=list(_KEYS), read_dictionary=["entity"], pre_buffer=False)
+            parts.append(part.append_column("generation", _repeated(number, rows)) if has_generation else part)
         return pa.concat_tables(parts) if parts else pa.table({})
 
     def outputs(self, names: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -71,8 +76,8 @@ class Generations:
         found = np.empty((sum(rows for _, rows in sizes), len(names)), dtype=np.float32)
         end = 0
         for number, _ in sizes:
-            with pq.ParquetFile(self._path(number)) as file:
-                for part in file.iter_batches(_ROWS_READ, columns=list(names)):
+            with pq.ParquetFile(self._path(number), buffer_size=_BUFFER_BYTES, pre_buffer=False) as file:
+                for part in file.iter_batches(_ROWS_READ, columns=list(names), use_threads=False):
                     columns = [part.column(name).to_numpy(zero_copy_only=False) for name in names]
                     begin, end = end, end + part.num_rows
                     _put_side_by_side(columns, found[begin:end])

@@ -20,6 +20,7 @@ from core.errors import DependencyDown
 LOCK_TIMEOUT_S = 60.0
 _STREAM = re.compile(r"^[a-z]+(-\d+)?$")
 _LOCK_POLL_S = 0.01
+_PAGE_BYTES = 1 << 17
 
 
 @dataclass(frozen=True, order=True)
@@ -189,7 +190,9 @@ def write_parquet(path: Path, schema: pa.Schema, tables: Iterator[pa.Table], row
     fresh = path.with_suffix(".tmp")
     encodings = {f.name: encoding for f in schema if (encoding := _encoding(f.type)) is not None}
     texts = [f.name for f in schema if pa.types.is_string(f.type)]
-    options = {"compression": "lz4", "use_dictionary": texts, "column_encoding": encodings}
+    options = {
+        "compression": "lz4", "use_dictionary": texts, "column_encoding": encodings, "data_page_size": _PAGE_BYTES,
+    }  # fmt: skip
     with fresh.open("wb") as file, pq.ParquetWriter(file, schema, **options) as writer:
         for table in tables:
             writer.write_table(table, row_group_size=row_group_rows)
