@@ -25,7 +25,6 @@ from features.window_values import coded_values, entity_codes, measured, updated
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-_CACHE_BYTES = 256_000_000
 
 
 @dataclass
@@ -76,16 +75,25 @@ class Applier:
         declared: what is declared.
         windows: the views to keep, of those declared.
         expire: let values and seen ids expire by the machine's clock; off when history is replayed.
+        cache_bytes: about how much of the newest values is held in memory.
     """
 
     def __init__(
-        self, store: PartitionStore, keys: Keys, declared: Declared, windows: Sequence[StoredWindow], *, expire: bool
+        self,
+        store: PartitionStore,
+        keys: Keys,
+        declared: Declared,
+        windows: Sequence[StoredWindow],
+        *,
+        expire: bool,
+        cache_bytes: int = 256_000_000,
     ) -> None:
         self._store, self._keys, self._declared, self._expire = store, keys, declared, expire
         self._windows = list(windows)
         self._seen = SeenIds(store.seen)
         self._marks = store.marks()
-        self._caches = {window.digest: ValueCache(_CACHE_BYTES // len(declared.windows)) for window in declared.windows}
+        each_bytes = cache_bytes // max(1, len(declared.windows))
+        self._caches = {window.digest: ValueCache(each_bytes) for window in declared.windows}
         self.cursor = self.applied = store.cursor()
 
     @property

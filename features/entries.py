@@ -206,6 +206,10 @@ def _columns(data: bytes) -> dict[str, list[Any]] | None:
     except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
         return None
     types = set(map(type, chain(ids, ("",)))), set(map(type, chain(at_us, (0,))))
-    if not is_sound or types != ({str}, {int}) or any(not -_LARGEST_INT <= us <= _LARGEST_INT for us in at_us):
+    if not is_sound or types != ({str}, {int}) or not _fit_int64(at_us):
         return None
     return dict(columns)
+
+
+def _fit_int64(values: list[int]) -> bool:
+    return not values or (min(values) >= -_LARGEST_INT and max(values) <= _LARGEST_INT)

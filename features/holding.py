@@ -36,6 +36,7 @@ class Surroundings:
         partitions: how many there are.
         expire: as for `features.apply.Applier`.
         batch_entries: most entries applied in one step.
+        cache_bytes: about how much of the newest values each partition holds in memory.
         threads: where a batch is committed while the next one is decoded.
     """
 
@@ -47,6 +48,7 @@ class Surroundings:
     partitions: int
     expire: bool
     batch_entries: int
+    cache_bytes: int
     threads: ThreadPoolExecutor
 
 
@@ -69,7 +71,9 @@ class Holding:
         windows = around.declared.windows
         ready = [window for window in windows if window.digest in in_place]
         self._missing = [window for window in windows if window.digest not in in_place]
-        self._applier = Applier(store, around.keys, around.declared, ready, expire=around.expire)
+        self._applier = Applier(
+            store, around.keys, around.declared, ready, expire=around.expire, cache_bytes=around.cache_bytes
+        )
         self._end = self._newest()
         self._batch_bytes = _LEAST_BYTES
         self._under_way: Future[None] | None = None

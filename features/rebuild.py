@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import redis
@@ -16,7 +16,7 @@ from features.definitions import feature_set
 from features.flush import log_stream
 from features.materialization import restore
 from features.offline import OfflineLog
-from features.partition_store import PartitionStore
+from features.partition_store import LeaseLost, PartitionStore
 from features.restore import Restorer
 from features.streams import Keys, entry_id_of, position_of
 
@@ -53,7 +53,8 @@ def rebuild(
         How many events were applied, each counted once per view.
 
     Raises:
-        DependencyDown: if the number of partitions changes and a log has entries that are not in the offline log.
+        DependencyDown: if the number of partitions changes and a log has entries that are not in the offline log, or
+            if two of these run at once.
     """
     before = int(cast(Any, client.get(keys.partitions)) or partitions)
     if before != partitions:
@@ -65,23 +66,22 @@ def rebuild(
         done += events
         progress(done)
 
-    declared = Declared.of(use_cases.values())
     token = f"rebuild-{uuid.uuid4().hex}"
     stores = [PartitionStore(client, keys, p, token, _LEASE_MS) for p in range(max(before, partitions))]
     for store in stores:
         store.seize()
+    declared = Declared.of(use_cases.values())
+    restorer = Restorer(client, keys, log, declared, partitions, expire=expire, progress=count)
     try:
-        for store in stores:
-            _delete_values(client, keys, store.partition)
-        restorer = Restorer(client, keys, log, declared, partitions, expire=expire, progress=count)
-        for store in stores[:partitions]:
-            _restore_partition(client, keys, log, restorer, store, declared, before != partitions)
+        _restore_windows(client, keys, log, restorer, stores, declared, partitions)
         for use_case in use_cases.values():
             for view in feature_set(use_case).batch_views:
                 restore(client, keys, log, use_case, view, partitions=partitions, expire=expire)
         for p in range(partitions, before):
             client.delete(keys.log(p), keys.cursor(p), keys.counters(p), keys.dropped(p), keys.views(p))
         client.set(keys.partitions, partitions)
+    except LeaseLost as lost:
+        raise DependencyDown("Redis", f"{lost}: another rebuild runs; wait for it, or run this again") from lost
     finally:
         for store in stores:
             store.release()
@@ -100,28 +100,46 @@ def digest(client: redis.Redis, keys: Keys, partitions: int = 1) -> str:
     return total.hexdigest()
 
 
-def _restore_partition(
+def _restore_windows(
     client: redis.Redis,
     keys: Keys,
     log: OfflineLog,
     restorer: Restorer,
-    store: PartitionStore,
+    stores: Sequence[PartitionStore],
     declared: Declared,
-    is_new: bool,
+    partitions: int,
 ) -> None:
-    flushed = {name: at for name, at in log.flushed().items() if name.startswith("log-")}
-    # entities of a new partition come from any old log; its own must go on after all of them
-    to = max(flushed.values(), default=0) if is_new else flushed.get(log_stream(store.partition), 0)
-    restorer.reset(store, store.cursor(), to)
-    store.begin(to)
+    is_new = int(cast(Any, client.get(keys.partitions)) or partitions) != partitions
+    for store, position in zip(stores, _positions(log, len(stores), is_new), strict=True):
+        restorer.reset(store, store.cursor(), position)  # first: from here on, workers know that nothing is in place
+        _delete_values(client, keys, store.partition)
+        if store.partition < partitions:
+            _restore_partition(client, keys, restorer, store, declared, position)
+
+
+def _positions(log: OfflineLog, partitions: int, is_new: bool) -> list[int]:
+    """Where each partition goes on.
+
+    Entities of a new partition come from any of the old ones, whose positions theirs must follow.
+    """
+    flushed = {stream: position for stream, position in log.flushed().items() if stream.startswith("log-")}
+    if is_new:
+        return [max(flushed.values(), default=0)] * partitions
+    return [flushed.get(log_stream(p), 0) for p in range(partitions)]
+
+
+def _restore_partition(
+    client: redis.Redis, keys: Keys, restorer: Restorer, store: PartitionStore, declared: Declared, position: int
+) -> None:
+    store.begin(position)
     name = keys.log(store.partition)
-    client.xtrim(name, minid=entry_id_of(to + 1), approximate=False)
+    client.xtrim(name, minid=entry_id_of(position + 1), approximate=False)
     newest = cast(Any, client.xinfo_stream(name))["last-generated-id"]
-    if position_of(newest) < to:
-        client.execute_command("XSETID", name, entry_id_of(to))  # type: ignore[no-untyped-call]
-    restorer.restore_ids(store, to)
+    if position_of(newest) < position:
+        client.execute_command("XSETID", name, entry_id_of(position))  # type: ignore[no-untyped-call]
+    restorer.restore_ids(store, position)
     for window in declared.windows:
-        restorer.restore_view(store, window, to)
+        restorer.restore_view(store, window, position)
 
 
 def _require_written(client: redis.Redis, keys: Keys, log: OfflineLog, partitions: int) -> None:

@@ -38,8 +38,10 @@ logger = logging.getLogger(__name__)
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.02
 _PAUSE_WITHOUT_REDIS_S = 0.5
 _LONGEST_STEP_S = 600.0
+_CACHE_BYTES = 256_000_000
 _REDIS_IS_AWAY = (
-    redis.ConnectionError, redis.TimeoutError, redis.exceptions.ClusterError, redis.exceptions.RedisClusterException,
+    redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterError, redis.exceptions.RedisClusterException,
 )  # fmt: skip
 
 
@@ -63,7 +65,8 @@ class StreamWorker:
         around = Surroundings(
             client=client, keys=self._keys, log=log, declared=declared, flusher=self._flusher,
             partitions=self._stream.partitions, expire=settings.clock == "system",
-            batch_entries=self._stream.batch_entries, threads=ThreadPoolExecutor(1, "commits"),
+            batch_entries=self._stream.batch_entries, cache_bytes=_CACHE_BYTES // self._stream.partitions,
+            threads=ThreadPoolExecutor(1, "commits"),
         )  # fmt: skip
         token = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._leases = Leases(
@@ -72,6 +75,7 @@ class StreamWorker:
         self.metrics = StreamMetrics()
         self._flushed_at = time.monotonic()
         self._stepped_at = time.monotonic()
+        self._unflushed = 0
         self._require_partitions()
 
     @property
@@ -102,9 +106,11 @@ class StreamWorker:
                 total += applied
                 self.metrics.applied(applied, time.monotonic() - started)
                 wanted += [holding] if applied.flush_requested else []
-        if time.monotonic() - self._flushed_at > self._stream.flush_every_s:
+        self._unflushed += total.entries
+        is_due = time.monotonic() - self._flushed_at > self._stream.flush_every_s
+        if is_due or self._unflushed > self._stream.max_entries // 4:  # writers are refused when a stream is full
             self._flush(self.held)
-            self._flushed_at = time.monotonic()
+            self._flushed_at, self._unflushed = time.monotonic(), 0
         elif wanted:
             self._flush(wanted)
         return total if total.entries else None
