@@ -43,9 +43,9 @@ def coded(column: pd.Series | pa.ChunkedArray) -> Coded:
             places = joined.indices.fill_null(NOBODY) if joined.null_count else joined.indices
             return _without_empty(Coded(places.to_numpy().astype(np.int64), joined.dictionary))
         column = column.to_pandas()
-    if column.dtype.kind in "iu":
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
         return _coded_ints(column.to_numpy(dtype=np.int64))
-    if column.dtype.kind == "f" or isinstance(column.dtype, pd.Int64Dtype):
+    if column.dtype.kind in "iuf":
         present = column.notna().to_numpy()
         found = _coded_ints(column[present].to_numpy(dtype=np.int64))
         codes = np.full(len(column), NOBODY, dtype=np.int64)
@@ -88,8 +88,8 @@ def entity_codes(asked: Sequence[Coded], held: Sequence[Coded]) -> tuple[Ints, I
         held: for each key, the stored rows' column.
 
     Returns:
-        Of the questions (n,), from 0, the number of entities where nothing is stored; of the rows (m,), from 0,
-        `NOBODY` where a key is null; the number of entities.
+        Of the questions (n,), from 0 to the number of entities, and one that no row has where nothing is stored;
+        of the rows (m,), from 0, `NOBODY` where a key is null; the number of entities.
     """
     ours, theirs, entities = _matched(asked[0], held[0]), held[0].codes, len(held[0].values)
     for mine, other in zip(asked[1:], held[1:], strict=True):

@@ -253,7 +253,9 @@ class OfflineLog:
             records, (originals, copies) = self._files([f"events/{source}", f"copies/{source}"], *days)
             firsts = {group: first_served(records, source, group) for group in by if group is not None}
             is_served = any(first is not None for first in firsts.values())
-            names = columns and [*columns, *(["by", "known_at"] if is_served else [])]
+            # copies are put between the others by position
+            further = ["by", "known_at", *(["position"] if copies else [])] if is_served else []
+            names = columns and [*columns, *further]
             encoded = ("by", *(columns or ()))
             once = scan(originals, condition, columns=names, encoded=encoded, keep=keep)
             again = scan(copies, condition, columns=names, encoded=encoded, keep=keep) if is_served else None

@@ -238,7 +238,6 @@ def write_batches(log: OfflineLog, drawn: list[Any]) -> dict[str, list[Any]]:
         )  # fmt: skip
         log.write_generation("sample", "prices", view_digest("sample", PRICES), generation, frame)
         once = list({(row[0], row[1]): row for row in mine}.values())
-        texts = [f"{row[0]}\x1f{row[1]}".replace("\\", "\\\\") for row in once]
         texts = [row[0].replace("\\", "\\\\").replace("\x1f", "\\x1f") + f"\x1f{row[1]}" for row in once]
         found["places"] += [((row[0], row[1]), TIMELESS_US, TIMELESS_US, generation, (row[2],)) for row in once]
         frame = pd.DataFrame({"entity": texts, "size": np.array([row[2] for row in once], dtype=np.float32)})
@@ -298,7 +297,8 @@ def test_progress_ends_when_everything_is_done(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [{}, {"amount": np.array([], dtype=np.float64)}])
 def test_no_question_has_no_row(tmp_path: Path, given: Any) -> None:
     rows = pd.DataFrame({"at": stamp([]), "shop": [], "till": []} | given)
-    assert point_in_time_matrix(OfflineLog(tmp_path), use_case(*VIEWS), rows).shape == (0, len(FeatureSet(VIEWS).columns))
+    found = point_in_time_matrix(OfflineLog(tmp_path), use_case(*VIEWS), rows)
+    assert found.shape == (0, len(FeatureSet(VIEWS).columns))
 
 
 def many_events(n: int) -> pd.DataFrame:
