@@ -52,8 +52,11 @@ class Flusher:
         self._trim = client.register_script(scripts.TRIM)
         self._days: dict[str, datetime] = {}
 
-    def flush_partition(self, partition: int, cursor: int) -> int:
-        """Write a partition's log up to an applied position; returns how many rows there were."""
+    def flush_partition(self, partition: int, cursor: int, *, is_settled: bool = True) -> int:
+        """Write a partition's log up to an applied position; returns how many rows there were.
+
+        `is_settled` says whether those who wait for the position may go on: every view is in place.
+        """
         stream, log = log_stream(partition), self._keys.log(partition)
         start, rows = self._log.flushed().get(stream, 0), 0
         while start < cursor and (
@@ -64,7 +67,8 @@ class Flusher:
             ids = [entry_id_of(entry.position) for entry in entries]
             keys = [log, self._keys.counters(partition), self._keys.dropped(partition)]
             self._trim(keys, [entry_id_of(start + 1), *ids])
-        self._client.hset(self._keys.flushed, stream, str(start))
+        if is_settled:
+            self._client.hset(self._keys.flushed, stream, str(start))
         return rows
 
     def flush_answers(self) -> int:

@@ -115,7 +115,7 @@ class Holding:
     def flush(self) -> int:
         """Write what is applied to the offline log; returns how many rows there were."""
         self.wait()
-        return self._around.flusher.flush_partition(self.store.partition, self.cursor)
+        return self._around.flusher.flush_partition(self.store.partition, self.cursor, is_settled=not self._missing)
 
     def _has_more(self, entries: Sequence[LogEntry]) -> bool:
         """Whether a batch was as large as it may be; adapts how large that is."""
@@ -138,7 +138,7 @@ class Holding:
             store.commit(Change(cursor=0, views=[IDS_IN_PLACE, *sorted(current)]))
             return cursor, current
         if IDS_IN_PLACE not in in_place:
-            around.flusher.flush_partition(store.partition, cursor)
+            around.flusher.flush_partition(store.partition, cursor, is_settled=False)
             self._restorer.restore_ids(store, cursor)
         # nobody goes on with the values of views that are no longer declared
         if gone := in_place - current - {IDS_IN_PLACE}:
@@ -148,7 +148,7 @@ class Holding:
     def _put_in_place(self) -> None:
         for partition in range(self._around.partitions):
             store = PartitionStore(self._around.client, self._around.keys, partition, "", 1)
-            self._around.flusher.flush_partition(partition, store.cursor())
+            self._around.flusher.flush_partition(partition, store.cursor(), is_settled=False)
         for window in self._missing:
             self._put_view_in_place(window)
         self._applier.keep(self._missing)

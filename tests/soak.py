@@ -107,23 +107,29 @@ class Soak:
         sent = {(e["id"], e["at_us"] >= known - lateness_us) for events, known in self._batches() for e in events}
         return sorted(event_id for event_id, is_in_time in sent if is_in_time)
 
-    def run(self, client: redis.Redis, kills: int) -> str:
-        """Apply everything with that many kills on the way; returns the digest of the online features."""
+    def run(self, client: redis.Redis, kills: int, at_once: int = 1) -> str:
+        """Apply everything, `at_once` workers beside each other, of which one is killed and replaced again and again.
+
+        Returns:
+            The digest of the online features.
+        """
         entries, rng = self.fill(client), random.Random(self.seed)
+        workers = [self.start_worker() for _ in range(at_once)]
         for threshold in sorted(rng.randrange(entries) for _ in range(kills)):
-            worker = self.start_worker()
             while self.applied(client) < threshold:
-                assert worker.is_alive(), "the worker ended by itself"
+                assert all(worker.is_alive() for worker in workers), "a worker ended by itself"
                 client.blpop([f"{{{self.namespace}}}:nothing"], timeout=0.002)
             for _ in range(rng.randrange(20)):  # somewhere within the next steps
                 client.get(self.keys.cursor(0))
-            worker.kill()
-            worker.join()
-        worker = self.start_worker()
+            victim = workers.pop(rng.randrange(at_once))
+            victim.kill()
+            victim.join()
+            workers.append(self.start_worker())
         settle(client, self.keys, self.partitions, timeout_s=300)
-        worker.terminate()
-        worker.join()
-        assert worker.exitcode == 0
+        for worker in workers:
+            worker.terminate()
+            worker.join()
+            assert worker.exitcode == 0
         return digest(client, self.keys, self.partitions)
 
     def applied(self, client: redis.Redis) -> int:

@@ -12,16 +12,16 @@ from tests.soak import Soak
 
 
 @pytest.mark.parametrize(
-    ("where", "events", "partitions", "kills"),
-    [("one Redis", 60_000, 1, 50), ("one Redis", 10_000, 3, 10), ("a cluster", 10_000, 4, 10)],
+    ("where", "events", "partitions", "kills", "at_once"),
+    [("one Redis", 60_000, 1, 50, 1), ("one Redis", 10_000, 4, 10, 2), ("a cluster", 10_000, 4, 10, 1)],
     indirect=["where"],
 )
 def test_killed_workers_leave_what_a_clean_run_leaves(
-    soak: Callable[..., Soak], events: int, partitions: int, kills: int
+    soak: Callable[..., Soak], events: int, partitions: int, kills: int, at_once: int
 ) -> None:
     killed, clean = soak(events, partitions), soak(events, partitions, "clean")
     client = killed.client()
-    after_kills = killed.run(client, kills)
+    after_kills = killed.run(client, kills, at_once)
     log = OfflineLog(killed.settings.offline_dir)
     assert sorted(log.events("sales")["id"]) == killed.expected_ids()
     killed.clear(client)

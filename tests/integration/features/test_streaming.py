@@ -27,6 +27,8 @@ from features.settling import settle, wait_applied
 from features.stream_metrics import lag
 from features.streams import Keys, encode_events, fan_out, position_of
 from features.worker import StreamWorker
+from tests.conftest import find_redis_server
+from tests.redis_process import running_redis
 from tests.rich_use_case import rich_use_case
 from tests.sample_use_case import sample_use_case
 
@@ -272,6 +274,45 @@ def test_settling_waits_for_a_running_worker(streams: Callable[..., Streams]) ->
         stop.set()
         running.join()
     assert not any(world.client.exists(world.keys.lease(p)) for p in range(2))
+
+
+def test_redis_going_away_is_waited_out(port: int, tmp_path: Path) -> None:
+    where = RedisSettings(url=f"redis://127.0.0.1:{port}/0")
+    settings = Settings(home=tmp_path / "home", clock="event", redis=where)
+    world = Streams(redis.Redis(port=port), settings)
+    stop = threading.Event()
+    with running_redis(find_redis_server(), port, tmp_path):
+        running = threading.Thread(target=world.worker().run, args=(stop,))
+        running.start()
+        world.send([sale(n) for n in range(30)])
+        settle(world.client, world.keys, timeout_s=30)
+        before = world.digest()
+    try:
+        with running_redis(find_redis_server(), port, tmp_path):  # an empty one
+            settle(world.client, world.keys, timeout_s=30)
+            assert world.digest() == before
+            stop.set()
+            running.join()
+    finally:
+        stop.set()
+        running.join()
+        world.client.close()
+
+
+def test_prometheus_is_told(streams: Callable[..., Streams]) -> None:
+    world = streams()
+    worker = world.worker()
+    worker.step()
+    world.send([sale(1), sale(1), sale(300)])
+    world.flush(worker)
+
+    def told(name: str, **labels: str) -> float | None:
+        return worker.metrics.registry.get_sample_value(f"evergreen_stream_{name}", labels)
+
+    counters = {"events_total": 1, "duplicates_total": 1, "late_total": 1, "flushed_rows_total": 2, "partitions": 1}
+    assert {name: told(name) for name in counters} == counters
+    assert told("lag_seconds", partition="0") == 0
+    assert told("apply_seconds_count") == told("batches_total") == 1
 
 
 def test_lag_tells_how_many_entries_wait(streams: Callable[..., Streams]) -> None:
