@@ -19,7 +19,7 @@ from features.partition_store import IDS_IN_PLACE, Change, PartitionStore
 from features.restore import Restorer
 from features.streams import Keys, position_of
 
-_LEAST_BYTES, _MOST_BYTES = 250_000, 4_000_000
+_LEAST_BYTES, _MOST_BYTES = 250_000, 2_000_000
 logger = logging.getLogger(__name__)
 
 
