@@ -11,9 +11,9 @@ from core.discovery import UseCaseFile, discover, select
 from core.errors import EvergreenError
 from core.ledger import Ledger
 from core.settings import Settings, load_settings
-from features.offline import OfflineLog
+from features.offline.log import OfflineLog
+from features.streaming.worker import settle
 from features.streams import Keys
-from features.worker import settle
 
 if TYPE_CHECKING:
     import redis

@@ -8,8 +8,8 @@ from prefect import flow, get_run_logger
 
 from core.decision import Decision
 from core.use_case import UseCase
+from features.batch.materialization import Publication, materialize_view
 from features.definitions import BatchView, feature_set
-from features.materialization import Publication, materialize_view
 from features.tables import TableAccess
 from flows.context import FlowContext, open_context
 

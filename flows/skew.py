@@ -10,7 +10,7 @@ from prefect.events import emit_event
 from core.clock import to_us
 from core.decision import Decision
 from core.use_case import UseCase
-from features.audit import audit_features
+from features.offline.audit import audit_features
 from flows.context import FlowContext
 from monitoring.skew import ALARM, judge_audit
 

@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from core.decision import Decision
 from core.discovery import UseCaseFile
 from core.ledger import Entry
-from features.point_in_time import point_in_time_matrix
-from features.training import TrainingSet, build_training_set
+from features.offline.point_in_time import point_in_time_matrix
+from features.offline.training import TrainingSet, build_training_set
 from flows.context import FlowContext
 from flows.lease import Lease
 from flows.versions import fetch_version

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from core.decision import Decision
 
 if TYPE_CHECKING:
-    from features.audit import AuditReport
+    from features.offline.audit import AuditReport
 
 ALARM = "alarm"
 

@@ -14,7 +14,7 @@ import pandas as pd
 from core.discovery import UseCaseFile
 from core.errors import EvergreenError, NotEnoughData, TrainingError
 from core.use_case import Classifier, UseCase
-from features.training import TrainingSet
+from features.offline.training import TrainingSet
 from registry import metrics
 from registry.export import check_parity, to_onnx
 from registry.scorer import OnnxScorer

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from core.use_case import UseCase
-from features.offline import OfflineLog
+from features.offline.log import OfflineLog
 
 Scores = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 

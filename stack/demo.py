@@ -23,11 +23,11 @@ from core.errors import StackError
 from core.ledger import Ledger
 from core.settings import Settings
 from core.use_case import UseCase
-from features.audit import AuditReport, audit_features
 from features.connection import connect
-from features.offline import OfflineLog
+from features.offline.audit import AuditReport, audit_features
+from features.offline.log import OfflineLog
+from features.streaming.worker import settle
 from features.streams import Keys
-from features.worker import settle
 from stack.comparison import Comparison, compare_with_frozen
 from stack.local import LocalStack
 from stack.replay import PrefectOrchestrator, Progress, Replay, ReplayPlan, ReplayResult

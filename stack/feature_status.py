@@ -123,7 +123,7 @@ def _routes(client: redis.Redis, keys: Keys) -> dict[str, str]:
 
 
 def _partitions(client: redis.Redis, keys: Keys, partitions: int) -> list[PartitionStatus]:
-    from features.worker import lag
+    from features.streaming.worker import lag
 
     found = []
     for number, behind in enumerate(lag(client, keys, partitions)):
@@ -152,7 +152,7 @@ def _age_s(info: Any) -> float | None:
 
 
 def _views(client: redis.Redis, keys: Keys, use_case: UseCase, settings: Settings) -> dict[str, ViewStatus]:
-    from features.inspection import freshness
+    from features.online.inspection import freshness
 
     found = freshness(client, keys, use_case, settings.stream.partitions)
     now = SystemClock().now() if settings.clock == "system" else None

@@ -250,7 +250,7 @@ def _stream_worker(settings: Settings) -> Process:
     port = settings.stream.port
     return Process(
         name="stream-worker",
-        command=lambda: _module("features.worker", single_threaded()),
+        command=lambda: _module("features.streaming.worker", single_threaded()),
         ready=log_applied(settings, within_s=0),
         healthy=log_applied(settings),
         address=f"http://{_LOOPBACK}:{port}/metrics",

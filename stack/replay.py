@@ -18,9 +18,9 @@ from core.settings import Settings
 from core.use_case import History, ReplaySpan, UseCase
 from features.connection import connect
 from features.definitions import feature_set
-from features.importing import import_history
+from features.offline.importing import import_history
+from features.streaming.worker import settle, wait_applied
 from features.streams import Keys
-from features.worker import settle, wait_applied
 from stack.traffic import Record, Traffic, rolling_log_loss
 
 _LIVE_TIMEOUT_S = 120.0

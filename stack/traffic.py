@@ -15,8 +15,8 @@ import pandas as pd
 
 from core.clock import from_us
 from core.use_case import UseCase
-from features.importing import instances_of
-from features.point_in_time import to_us_array
+from features.offline.importing import instances_of
+from features.offline.point_in_time import to_us_array
 
 _EVENTS_AT_ONCE = 500
 

@@ -21,10 +21,10 @@ from core.settings import RedisSettings, Settings, StreamSettings
 from core.use_case import UseCase
 from features.connection import connect
 from features.definitions import key_groups
-from features.rebuild import digest
-from features.settling import settle
+from features.streaming.rebuild import digest
+from features.streaming.settling import settle
+from features.streaming.worker import StreamWorker
 from features.streams import Keys, encode_events, fan_out
-from features.worker import StreamWorker
 from tests.rich_use_case import rich_use_case
 
 START_US = 1_577_836_800_000_000

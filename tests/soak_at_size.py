@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from features.offline import OfflineLog
+from features.offline.log import OfflineLog
 from tests.conftest import find_redis_server, free_port
 from tests.redis_process import running_redis
 from tests.soak import Soak

@@ -22,7 +22,7 @@ from core.prediction_ids import issue_ids
 from core.settings import load_settings
 from features.connection import REDIS_FAULTS, connect
 from features.definitions import feature_set
-from features.online import Assembled, FeatureReader
+from features.online.reader import Assembled, FeatureReader
 from features.streams import Keys, encode_predictions
 from serving.torchserve.packer import verify
 from serving.torchserve.wire import Question, answer, find_fault, parse, require_fields

@@ -24,8 +24,8 @@ from stack.commands.console import (
 
 if TYPE_CHECKING:
     from core.use_case import UseCase
-    from features.audit import AuditReport
-    from features.offline import OfflineLog
+    from features.offline.audit import AuditReport
+    from features.offline.log import OfflineLog
 
 _SETTLE_S = 10.0
 
@@ -40,8 +40,8 @@ def rebuild() -> None:
     from core.discovery import discover
     from core.errors import DependencyDown
     from features.connection import REDIS_FAULTS, connect
-    from features.offline import OfflineLog
-    from features.rebuild import rebuild as rebuild_features
+    from features.offline.log import OfflineLog
+    from features.streaming.rebuild import rebuild as rebuild_features
     from features.streams import Keys
     from stack.processes import without_password
 
@@ -75,8 +75,8 @@ def audit(
     json: JsonOption = False,
 ) -> None:
     """Recompute served features from the offline log. Exit code 1 if any value differs from what was served."""
-    from features.audit import audit_features
-    from features.offline import OfflineLog
+    from features.offline.audit import audit_features
+    from features.offline.log import OfflineLog
 
     settings = settings_of_command()
     declared = declared_use_case(settings, use_case)
@@ -97,7 +97,7 @@ def compact(
 ) -> None:
     """Merge the small files of past days of the offline log. May run beside everything else."""
     from core.clock import SystemClock
-    from features.offline import OfflineLog, midnight
+    from features.offline.log import OfflineLog, midnight
 
     settings = settings_of_command()
     moment = _moment("--before", before) or midnight(SystemClock().now())
@@ -155,8 +155,8 @@ def _settle(settings: Settings) -> None:
     """Have what was acknowledged written to the offline log, if there is a stream worker to do it."""
     from core.errors import DependencyDown
     from features.connection import REDIS_FAULTS, connect
+    from features.streaming.worker import settle
     from features.streams import Keys
-    from features.worker import settle
 
     with suppress(DependencyDown, *REDIS_FAULTS), connect(settings, socket_timeout=_SETTLE_S) as client:
         settle(client, Keys(settings.redis.namespace), settings.stream.partitions, timeout_s=_SETTLE_S)

@@ -21,7 +21,7 @@ from stack.commands.console import (
 
 if TYPE_CHECKING:
     from core.use_case import Field, UseCase
-    from features.inspection import Shown
+    from features.online.inspection import Shown
 
 _TIMEOUT_S = 5.0
 
@@ -34,8 +34,8 @@ def show(
     """Print what is kept online of an entity: values, their age and source, and how fresh each view is."""
     from core.clock import SystemClock
     from features.connection import connect
-    from features.inspection import freshness
-    from features.inspection import show as look_at
+    from features.online.inspection import freshness
+    from features.online.inspection import show as look_at
     from features.streams import Keys
 
     settings = settings_of_command()

@@ -11,15 +11,15 @@ import pytest
 import redis
 
 from core.discovery import UseCaseFile, discover
+from features.batch.materialization import materialize_view
 from features.columns import compute_view, request_columns
 from features.definitions import feature_set
-from features.importing import instances_of
-from features.materialization import materialize_view
-from features.offline import OfflineLog
-from features.point_in_time import point_in_time_matrix, to_us_array
+from features.offline.importing import instances_of
+from features.offline.log import OfflineLog
+from features.offline.point_in_time import point_in_time_matrix, to_us_array
+from features.offline.training import TrainingSet, build_training_set
 from features.streams import Keys
 from features.tables import TableAccess
-from features.training import TrainingSet, build_training_set
 from registry.export import check_parity, to_onnx
 from registry.scorer import OnnxScorer
 

@@ -13,12 +13,12 @@ import pytest
 import redis
 
 from core.ledger import Ledger
-from features.audit import audit_features
-from features.offline import OfflineLog
-from features.rebuild import digest, rebuild
+from features.offline.audit import audit_features
+from features.offline.log import OfflineLog
+from features.offline.training import build_training_set
+from features.streaming.rebuild import digest, rebuild
+from features.streaming.worker import settle
 from features.streams import Keys
-from features.training import build_training_set
-from features.worker import settle
 from registry.mlflow_registry import MlflowRegistry
 from registry.version_folder import load_version
 from tests.e2e.conftest import END, FIRST_TRAINING, Live, run

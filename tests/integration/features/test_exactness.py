@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 
 from core.clock import to_us
 from core.settings import Settings, StreamSettings
-from features.audit import audit_features
+from features.batch.materialization import materialize_view
 from features.definitions import feature_set, key_groups
-from features.importing import instances_of
-from features.materialization import materialize_view
-from features.offline import OfflineLog
-from features.online import FeatureReader
-from features.rebuild import digest, rebuild
+from features.offline.audit import audit_features
+from features.offline.importing import instances_of
+from features.offline.log import OfflineLog
+from features.online.reader import FeatureReader
+from features.streaming.rebuild import digest, rebuild
+from features.streaming.worker import StreamWorker
 from features.streams import Keys, encode_events, encode_predictions, fan_out
 from features.tables import TableAccess
-from features.worker import StreamWorker
 from tests.rich_use_case import PRICES, rich_use_case
 from tests.sample_use_case import sample_use_case
 

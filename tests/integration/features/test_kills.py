@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from features.offline import OfflineLog
-from features.rebuild import digest, rebuild
+from features.offline.log import OfflineLog
+from features.streaming.rebuild import digest, rebuild
 from tests.soak import Soak
 
 

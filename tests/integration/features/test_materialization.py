@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from core.clock import SystemClock, to_us
 from core.errors import DataError, Unavailable, UseCaseError
 from core.use_case import EventSource, Field, History, Label, UseCase
+from features.batch.materialization import Publication, materialize_view, restore
 from features.definitions import BatchView, CsvTable, FeatureSet, ParquetTable, Table, view_digest
-from features.materialization import Publication, materialize_view, restore
-from features.offline import OfflineLog
-from features.online import Assembled, FeatureReader
+from features.offline.log import OfflineLog
+from features.online.reader import Assembled, FeatureReader
 from features.streams import Keys
 from features.tables import TableAccess
 

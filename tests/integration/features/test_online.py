@@ -17,13 +17,13 @@ from core.clock import to_us
 from core.errors import DependencyDown
 from core.settings import RedisSettings, Settings
 from features import tiles
+from features.batch.materialization import materialize_view
 from features.connection import connect
 from features.definitions import feature_set, view_digest
-from features.inspection import freshness, show
-from features.materialization import materialize_view
-from features.offline import OfflineLog
-from features.online import FeatureReader
-from features.packing import pack_window
+from features.offline.log import OfflineLog
+from features.online.inspection import freshness, show
+from features.online.packing import pack_window
+from features.online.reader import FeatureReader
 from features.streams import Keys, entity_text, partition_of
 from features.tables import TableAccess
 from tests.rich_use_case import rich_use_case

@@ -19,14 +19,14 @@ from core.errors import DependencyDown, SettingsError
 from core.settings import RedisSettings, Settings
 from core.use_case import UseCase
 from features.definitions import FeatureSet, feature_set, key_groups, view_digest
-from features.offline import OfflineLog
-from features.online import FeatureReader
-from features.partition_store import GROUP, LeaseLost
-from features.rebuild import digest, rebuild
-from features.settling import settle, wait_applied
-from features.stream_metrics import lag
+from features.offline.log import OfflineLog
+from features.online.reader import FeatureReader
+from features.streaming.metrics import lag
+from features.streaming.partition_store import GROUP, LeaseLost
+from features.streaming.rebuild import digest, rebuild
+from features.streaming.settling import settle, wait_applied
+from features.streaming.worker import StreamWorker
 from features.streams import Keys, encode_events, fan_out, position_of
-from features.worker import StreamWorker
 from tests.conftest import find_redis_server
 from tests.redis_process import running_redis
 from tests.rich_use_case import rich_use_case

@@ -13,9 +13,9 @@ import sqlalchemy as sa
 
 from core.errors import DataError
 from core.use_case import Field, History, Label, UseCase
+from features.batch.materialization import materialize_view
 from features.definitions import BatchView, CsvTable, FeatureSet, ParquetTable, SqlQuery, Table, view_digest
-from features.materialization import materialize_view
-from features.offline import OfflineLog
+from features.offline.log import OfflineLog
 from features.streams import Keys
 from features.tables import TableAccess, Wanted
 from tests.postgres_process import postgres_url

@@ -88,7 +88,7 @@ def worker(project: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
     logs = tmp_path_factory.mktemp("worker")
     log = logs / "worker.log"
     with (
-        running([sys.executable, "-m", "features.worker"], project, logs / "streams.log"),
+        running([sys.executable, "-m", "features.streaming.worker"], project, logs / "streams.log"),
         running([sys.executable, "-m", "flows.worker"], project, log) as process,
     ):
         deadline = time.monotonic() + 120

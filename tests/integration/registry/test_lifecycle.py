@@ -16,7 +16,7 @@ import pytest
 
 from core.discovery import UseCaseFile, load_use_case
 from core.errors import DependencyDown, DeploymentError
-from features.training import TrainingSet
+from features.offline.training import TrainingSet
 from registry.candidate import Candidate, build_candidate
 from registry.mlflow_registry import MlflowRegistry
 from registry.version_folder import load_version, write_version_folder

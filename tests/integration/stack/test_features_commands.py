@@ -18,10 +18,10 @@ from core.clock import to_us
 from core.discovery import discover
 from core.settings import RedisSettings, Settings
 from features.connection import connect
-from features.online import FeatureReader
-from features.rebuild import digest
+from features.online.reader import FeatureReader
+from features.streaming.rebuild import digest
+from features.streaming.worker import StreamWorker, settle, wait_applied
 from features.streams import Keys, encode_events, encode_predictions, fan_out, position_of
-from features.worker import StreamWorker, settle, wait_applied
 from stack import cli
 from stack.feature_status import read_features
 

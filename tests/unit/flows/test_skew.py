@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core.ledger import Ledger
-from features.audit import AuditReport
+from features.offline.audit import AuditReport
 from flows import skew
 from tests.sample_use_case import sample_use_case
 

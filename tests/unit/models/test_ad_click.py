@@ -14,7 +14,7 @@ from core.discovery import UseCaseFile, load_use_case
 from core.torch_classifier import TorchClassifier
 from core.use_case import History, UseCase
 from features.definitions import feature_set
-from features.training import TrainingSet
+from features.offline.training import TrainingSet
 from registry.candidate import build_candidate
 
 ROOT = Path(__file__).parents[3]

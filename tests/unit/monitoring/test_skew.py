@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from features.audit import AuditReport
+from features.offline.audit import AuditReport
 from monitoring.skew import judge_audit
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from core.discovery import UseCaseFile, load_use_case
-from features.training import TrainingSet, fingerprint
+from features.offline.training import TrainingSet, fingerprint
 
 MakeRows = Callable[..., TrainingSet]
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.discovery import UseCaseFile
 from core.errors import ConversionError, NotEnoughData, TrainingError
-from features.training import TrainingSet
+from features.offline.training import TrainingSet
 from registry.candidate import build_candidate
 from registry.scorer import OnnxScorer
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.discovery import UseCaseFile
 from core.use_case import Policy
-from features.training import TrainingSet
+from features.offline.training import TrainingSet
 from registry.candidate import build_candidate
 from registry.gate import HoldoutScores, judge, paired_interval, score_rows
 from registry.metrics import Labels

@@ -11,7 +11,7 @@ import pytest
 
 from core.discovery import UseCaseFile
 from core.errors import DeploymentError, DigestMismatch
-from features.training import TrainingSet
+from features.offline.training import TrainingSet
 from registry import version_folder
 from registry.candidate import Candidate, build_candidate
 from registry.digests import MANIFEST, install, sha256_of, verify_folder

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.offline import OfflineLog, stamp
+from features.offline.log import OfflineLog, stamp
 from stack.comparison import Comparison, compare_with_frozen, row_log_loss
 from stack.replay import ReplayResult, Retrain
 from stack.report import draw, first_caught, summary, write_page

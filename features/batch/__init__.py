@@ -1,0 +1,1 @@
+"""Batch views: computed or read from tables, and published by generation."""

@@ -1,0 +1,121 @@
+"""Auditing: are served features what the log says they were?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from core.use_case import UseCase
+from features.definitions import feature_set, view_digest
+from features.offline.log import OfflineLog
+from features.offline.point_in_time import point_in_time_matrix
+
+Matrix = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What an audit found.
+
+    Args:
+        rows: predictions compared.
+        mismatches: per feature, how many of them differ in any bit.
+        largest_difference: per feature, the largest absolute difference.
+        skipped: predictions of versions that declare their features otherwise, which cannot be compared.
+    """
+
+    rows: int
+    mismatches: Mapping[str, int]
+    largest_difference: Mapping[str, float]
+    skipped: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether every value agreed exactly."""
+        return not any(self.mismatches.values())
+
+
+def audit_features(
+    log: OfflineLog,
+    use_case: UseCase,
+    *,
+    rows: int = 1000,
+    seed: int = 0,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> AuditReport:
+    """Recompute a sample of served feature vectors from the offline log and compare them bit for bit.
+
+    Only predictions that were answered with today's declarations are compared: those that say what they knew of
+    every stored view as it is declared now, and of whose version no request or derived feature is absent.
+
+    Args:
+        log: the offline log.
+        use_case: whose predictions.
+        rows: how many to sample.
+        seed: of the sample.
+        since: earliest ``at``.
+        until: ``at`` before which.
+    """
+    logged = log.predictions(use_case.name, since=since, until=until)
+    if logged.empty:
+        return AuditReport(0, {}, {})
+    answered = logged[logged["version"] != ""]
+    served = answered[_knew_all_views(use_case, answered)]
+    skipped = len(answered) - len(served)
+    if served.empty:
+        return AuditReport(0, {}, {}, skipped)
+    served = served.sample(min(rows, len(served)), random_state=seed)
+    columns = use_case.features.columns
+    ours = point_in_time_matrix(log, use_case, served)
+    theirs = served.reindex(columns=[f"f__{column}" for column in columns]).to_numpy(dtype=np.float32)
+    kept = _has_all_features(use_case, served["version"].to_numpy(), ours, theirs)
+    report = _compared(columns, ours[kept], theirs[kept])
+    return replace(report, skipped=skipped + int(len(kept) - kept.sum()))
+
+
+def _knew_all_views(use_case: UseCase, answered: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which predictions say what they knew of every stored view as it is declared now."""
+    found = np.ones(len(answered), dtype=bool)
+    for view in feature_set(use_case).stored_views:
+        name = f"k__{view.name}@{view_digest(use_case.name, view)}"
+        found &= answered[name].to_numpy() >= 0 if name in answered.columns else False
+    return found
+
+
+def _has_all_features(
+    use_case: UseCase, version: npt.NDArray[Any], ours: Matrix, theirs: Matrix
+) -> npt.NDArray[np.bool_]:
+    """Which predictions are of versions that have all features computed from requests and others.
+
+    In the log an absent feature is null like one that is NaN; it is taken to be absent where a version has nothing
+    else and there should be numbers.
+    """
+    features = feature_set(use_case)
+    stored = {column for view in features.stored_views for column in view.columns}
+    computed = np.array([i for i, column in enumerate(features.columns) if column not in stored], dtype=np.int64)
+    found = np.ones(len(version), dtype=bool)
+    for name in set(version.tolist()):
+        mine = np.flatnonzero(version == name)
+        is_null = np.isnan(theirs[np.ix_(mine, computed)]).all(axis=0)
+        has_numbers = ~np.isnan(ours[np.ix_(mine, computed)]).all(axis=0)
+        found[mine] = not bool((is_null & has_numbers).any())
+    return found
+
+
+def _compared(columns: Sequence[str], ours: Matrix, theirs: Matrix) -> AuditReport:
+    if not len(ours):
+        return AuditReport(0, {}, {})
+    differs = ~((ours == theirs) | (np.isnan(ours) & np.isnan(theirs)))
+    gap = np.where(differs, np.abs(ours.astype(np.float64) - theirs), 0.0)
+    return AuditReport(
+        rows=len(ours),
+        mismatches={column: int(n) for column, n in zip(columns, differs.sum(axis=0), strict=True)},
+        largest_difference={column: float(g) for column, g in zip(columns, gap.max(axis=0), strict=True)},
+    )

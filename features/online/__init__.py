@@ -1,0 +1,1 @@
+"""Online features: read in one round trip."""

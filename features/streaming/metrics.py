@@ -1,0 +1,104 @@
+"""What the stream worker tells Prometheus, and how far behind a log's reader is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import redis
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from features.streaming.apply import Applied
+from features.streams import SEQUENCE_BITS, Keys, entry_id_of, position_of
+
+_PREFIX = "evergreen_stream"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+@dataclass(frozen=True)
+class Lag:
+    """How far the online features of a partition are behind its log.
+
+    Args:
+        entries: about how many wait to be applied.
+        seconds: age of the oldest of them by Redis's clock; 0 if there is none.
+        length: entries in the stream, applied or not: what is not yet in the offline log.
+    """
+
+    entries: int
+    seconds: float
+    length: int
+
+
+def lag(client: redis.Redis, keys: Keys, partitions: int) -> list[Lag]:
+    """How far each partition is behind."""
+    return [_lag(client, keys, partition) for partition in range(partitions)]
+
+
+def _lag(client: redis.Redis, keys: Keys, partition: int) -> Lag:
+    log = keys.log(partition)
+    with client.pipeline(transaction=False) as pipe:
+        pipe.get(keys.cursor(partition))
+        pipe.xlen(log)
+        pipe.hmget(keys.counters(partition), ["entries", "trimmed"])
+        cursor, length, (applied, trimmed) = cast(Any, pipe.execute())
+    oldest = cast(Any, client.xrange(log, min=f"({entry_id_of(int(cursor or 0))}", count=1))
+    if not oldest:
+        return Lag(0, 0.0, length)
+    waiting = max(1, min(length, length - int(applied or 0) + int(trimmed or 0)))
+    age_s = time.time() - (position_of(oldest[0][0]) >> SEQUENCE_BITS) / 1000
+    return Lag(waiting, max(0.0, age_s), length)
+
+
+class StreamMetrics:
+    """Counters and gauges of one worker."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._events = self._counter("events", "Events applied to online features.")
+        self._duplicates = self._counter("duplicates", "Events left out because their id was seen before.")
+        self._late = self._counter("late", "Events that came too late for every window.")
+        self._unfit = self._counter("unfit", "Events that do not fit their source's declaration.")
+        self._entries = self._counter("entries", "Log entries applied.")
+        self._batches = self._counter("batches", "Steps that applied something.")
+        self._flushed = self._counter("flushed_rows", "Rows written to the offline log.")
+        self._seconds = Histogram(
+            f"{_PREFIX}_apply_seconds", "Seconds a step took.", buckets=_SECONDS, registry=self.registry
+        )
+        self._lag_s = self._gauge("lag_seconds", "Age of the oldest entry that waits to be applied.")
+        self._lag_entries = self._gauge("lag_entries", "Entries that wait to be applied, about.")
+        self._length = self._gauge("log_entries", "Entries in the log that are not in the offline log yet.")
+        self._held = Gauge(f"{_PREFIX}_partitions", "Partitions that this worker applies.", registry=self.registry)
+
+    def serve(self, port: int) -> None:
+        """Answer Prometheus on the loopback interface, from a thread."""
+        start_http_server(port, addr="127.0.0.1", registry=self.registry)
+
+    def applied(self, done: Applied, seconds: float) -> None:
+        """Count what one step did."""
+        counters = (self._events, self._duplicates, self._late, self._unfit, self._entries)
+        counts = (done.events, done.duplicates, done.late, done.unfit, done.entries)
+        for counter, count in zip(counters, counts, strict=True):
+            counter.inc(count)
+        self._batches.inc()
+        self._seconds.observe(seconds)
+
+    def flushed(self, rows: int) -> None:
+        """Count rows written to the offline log."""
+        self._flushed.inc(rows)
+
+    def behind(self, found: Sequence[Lag], held: int) -> None:
+        """Note how far each partition is behind, and how many this worker holds."""
+        for partition, behind in enumerate(found):
+            self._lag_s.labels(str(partition)).set(behind.seconds)
+            self._lag_entries.labels(str(partition)).set(behind.entries)
+            self._length.labels(str(partition)).set(behind.length)
+        self._held.set(held)
+
+    def _counter(self, name: str, says: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", says, registry=self.registry)
+
+    def _gauge(self, name: str, says: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", says, ["partition"], registry=self.registry)

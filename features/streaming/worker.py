@@ -1,0 +1,196 @@
+"""The stream worker: applies the log to the online features and writes all streams to Parquet."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import redis
+
+from core.discovery import discover
+from core.errors import DataError, DependencyDown, SettingsError
+from core.logs import configure_logging
+from core.settings import Settings, load_settings
+from core.use_case import UseCase
+from features.connection import connect
+from features.offline.log import OfflineLog
+from features.streaming.apply import Applied
+from features.streaming.declared import Declared
+from features.streaming.flush import Flusher
+from features.streaming.holding import Holding, Surroundings
+from features.streaming.leases import Leases
+from features.streaming.metrics import StreamMetrics, lag
+from features.streaming.partition_store import LeaseLost
+from features.streaming.settling import settle, wait_applied
+from features.streams import Keys
+
+__all__ = ["StreamWorker", "lag", "settle", "wait_applied"]
+
+logger = logging.getLogger(__name__)
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.002, 0.02
+_PAUSE_WITHOUT_REDIS_S = 0.5
+_LONGEST_STEP_S = 600.0
+_CACHE_BYTES = 256_000_000
+_REDIS_IS_AWAY = (
+    redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterError, redis.exceptions.RedisClusterException,
+)  # fmt: skip
+
+
+class StreamWorker:
+    """Applies and flushes until told to stop.
+
+    Args:
+        settings: where everything is.
+        client: Redis or a cluster, with ``decode_responses=False``.
+        use_cases: the use cases whose views are kept.
+
+    Raises:
+        SettingsError: if Redis is split into another number of partitions than the settings say.
+    """
+
+    def __init__(self, settings: Settings, client: redis.Redis, use_cases: Mapping[str, UseCase]) -> None:
+        self._client, self._stream = client, settings.stream
+        self._keys = Keys(settings.redis.namespace)
+        log, declared = OfflineLog(settings.offline_dir), Declared.of(use_cases.values())
+        self._flusher = Flusher(client, self._keys, log, use_cases, declared)
+        around = Surroundings(
+            client=client, keys=self._keys, log=log, declared=declared, flusher=self._flusher,
+            partitions=self._stream.partitions, expire=settings.clock == "system",
+            batch_entries=self._stream.batch_entries, cache_bytes=_CACHE_BYTES // self._stream.partitions,
+            threads=ThreadPoolExecutor(1, "commits"),
+        )  # fmt: skip
+        token = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._leases = Leases(
+            client, self._keys, token, self._stream.partitions, self._stream.lease_s, lambda s: Holding(around, s)
+        )
+        self.metrics = StreamMetrics()
+        self._flushed_at = time.monotonic()
+        self._stepped_at = time.monotonic()
+        self._unflushed = 0
+        self._require_partitions()
+
+    @property
+    def held(self) -> list[Holding]:
+        """The partitions it applies."""
+        return self._leases.held
+
+    def step(self) -> Applied | None:
+        """Apply what has come to each partition, at most one batch each; flush when it is time or was asked for.
+
+        Returns:
+            What was applied; None if there was nothing.
+        """
+        self._stepped_at = time.monotonic()
+        if self._leases.tick():
+            self._require_partitions()
+            self.metrics.behind(lag(self._client, self._keys, self._stream.partitions), len(self.held))
+        total, wanted = Applied(), []
+        for holding in self.held:
+            started = time.monotonic()
+            try:
+                applied = holding.step()
+            except LeaseLost as lost:
+                logger.warning("%s", lost)
+                self._leases.drop(holding)
+                continue
+            if applied is not None:
+                total += applied
+                self.metrics.applied(applied, time.monotonic() - started)
+                wanted += [holding] if applied.flush_requested else []
+        self._unflushed += total.entries
+        is_due = time.monotonic() - self._flushed_at > self._stream.flush_every_s
+        if is_due or self._unflushed > self._stream.max_entries // 4:  # writers are refused when a stream is full
+            self._flush(self.held)
+            self._flushed_at, self._unflushed = time.monotonic(), 0
+        elif wanted:
+            self._flush(wanted)
+        return total if total.entries else None
+
+    def run(self, stop: threading.Event) -> None:
+        """Step until stopped; Redis going away is waited out. Flushes once more at the end."""
+        renewing = threading.Thread(target=self._renew, args=(stop,), name="leases", daemon=True)
+        renewing.start()
+        pause_s = _SHORTEST_PAUSE_S
+        while not stop.is_set():
+            try:
+                if self.step() is not None:
+                    pause_s = _SHORTEST_PAUSE_S
+                    continue
+            except _REDIS_IS_AWAY as error:
+                logger.warning("Redis does not answer, trying again: %s", error)
+                self._leases.drop_all()
+                pause_s = _PAUSE_WITHOUT_REDIS_S
+            stop.wait(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        try:
+            self._flush(self.held)
+            self._leases.leave()
+        except _REDIS_IS_AWAY as error:
+            logger.warning(
+                "Redis does not answer, so another worker goes on from here once the leases are over: %s", error
+            )
+
+    def _flush(self, holdings: list[Holding]) -> None:
+        """Write what is applied of some partitions; whoever has the first one writes predictions and labels, too."""
+        try:
+            rows = sum(self._flush_one(holding) for holding in holdings)
+            if any(holding.store.partition == 0 for holding in holdings):
+                rows += self._flusher.flush_answers()
+            self.metrics.flushed(rows)
+        except (DataError, DependencyDown) as error:
+            logger.error("the streams are kept, for they cannot be written to the offline log: %s", error)
+
+    def _flush_one(self, holding: Holding) -> int:
+        try:
+            return holding.flush()
+        except LeaseLost as lost:
+            logger.warning("%s", lost)
+            self._leases.drop(holding)
+            return 0
+
+    def _renew(self, stop: threading.Event) -> None:
+        """Keep the leases while a step takes long, but not for ever."""
+        while not stop.wait(self._stream.lease_s / 3):
+            if time.monotonic() - self._stepped_at < _LONGEST_STEP_S:
+                try:
+                    self._leases.renew()
+                except redis.RedisError as error:
+                    logger.debug("could not renew: %s", error)
+
+    def _require_partitions(self) -> None:
+        wanted = self._stream.partitions
+        self._client.set(self._keys.partitions, wanted, nx=True)
+        found = int(cast(Any, self._client.get(self._keys.partitions)) or wanted)
+        if found != wanted:
+            raise SettingsError(
+                f"EVERGREEN_STREAM__PARTITIONS is {wanted}, but Redis is split into {found} partitions. "
+                "Set it back, or split Redis anew with: evergreen features rebuild"
+            )
+
+
+def main() -> None:
+    """Run the stream worker until SIGTERM."""
+    settings = load_settings()
+    configure_logging(settings.log_level)
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    use_cases = {name: loaded.use_case for name, loaded in discover(settings.models_dir).items()}
+    client = connect(settings, socket_timeout=10, health_check_interval=30)
+    logger.info("applying the log for %s", ", ".join(use_cases))
+    worker = StreamWorker(settings, client, use_cases)
+    worker.metrics.serve(settings.stream.port)
+    worker.run(stop)
+
+
+if __name__ == "__main__":
+    main()
