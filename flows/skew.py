@@ -26,8 +26,9 @@ def audit(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
     """
     since = moment - use_case.policy.monitor_window
     report = audit_features(
-        context.log, use_case, rows=_AUDITED_ROWS, seed=to_us(moment) % 2**32, since=since, until=moment
-    )
+        context.log, use_case, rows=_AUDITED_ROWS, seed=to_us(moment) % 2**32, since=since, until=moment,
+        partitions=context.settings.stream.partitions,
+    )  # fmt: skip
     if not report.rows:
         return None
     decision = judge_audit(report)

@@ -180,7 +180,7 @@ def _judge(settings: Settings, loaded: UseCaseFile, result: ReplayResult) -> _Ou
     folder = MlflowRegistry(settings.mlflow_url).fetch(use_case.name, first, settings.home / "frozen")
     since = use_case.replay.compare_from if use_case.replay else None
     comparison = compare_with_frozen(log, use_case, load_version(folder).scorer.score, since)
-    audit = audit_features(log, use_case, rows=_AUDITED)
+    audit = audit_features(log, use_case, rows=_AUDITED, partitions=settings.stream.partitions)
     values = summary(use_case, result, comparison) | {
         "audited_predictions": audit.rows,
         "feature_mismatches": sum(audit.mismatches.values()),

@@ -13,8 +13,10 @@ import pandas as pd
 
 from core.use_case import UseCase
 from features.definitions import feature_set, view_digest
+from features.offline.importing import instances_of
 from features.offline.log import OfflineLog
 from features.offline.point_in_time import point_in_time_matrix
+from features.streams import entity_text, partition_of
 
 Matrix = npt.NDArray[np.float32]
 
@@ -27,7 +29,8 @@ class AuditReport:
         rows: predictions compared.
         mismatches: per feature, how many of them differ in any bit.
         largest_difference: per feature, the largest absolute difference.
-        skipped: predictions of versions that declare their features otherwise, which cannot be compared.
+        skipped: predictions that cannot be compared: of versions that declare their features otherwise, or that knew
+            events which are not in the offline log yet.
     """
 
     rows: int
@@ -49,6 +52,7 @@ def audit_features(
     seed: int = 0,
     since: datetime | None = None,
     until: datetime | None = None,
+    partitions: int = 1,
 ) -> AuditReport:
     """Recompute a sample of served feature vectors from the offline log and compare them bit for bit.
 
@@ -62,6 +66,7 @@ def audit_features(
         seed: of the sample.
         since: earliest ``at``.
         until: ``at`` before which.
+        partitions: of the event log.
     """
     logged = log.predictions(use_case.name, since=since, until=until)
     if logged.empty:
@@ -72,6 +77,10 @@ def audit_features(
     if served.empty:
         return AuditReport(0, {}, {}, skipped)
     served = served.sample(min(rows, len(served)), random_state=seed)
+    is_written = _knew_what_is_written(log, use_case, served, partitions)
+    served, skipped = served[is_written], skipped + int(len(served) - is_written.sum())
+    if served.empty:
+        return AuditReport(0, {}, {}, skipped)
     columns = use_case.features.columns
     ours = point_in_time_matrix(log, use_case, served)
     theirs = served.reindex(columns=[f"f__{column}" for column in columns]).to_numpy(dtype=np.float32)
@@ -86,6 +95,22 @@ def _knew_all_views(use_case: UseCase, answered: pd.DataFrame) -> npt.NDArray[np
     for view in feature_set(use_case).stored_views:
         name = f"k__{view.name}@{view_digest(use_case.name, view)}"
         found &= answered[name].to_numpy() >= 0 if name in answered.columns else False
+    return found
+
+
+def _knew_what_is_written(
+    log: OfflineLog, use_case: UseCase, served: pd.DataFrame, partitions: int
+) -> npt.NDArray[np.bool_]:
+    """Which predictions knew only events that are in the offline log: each partition's log is written on its own."""
+    flushed = log.flushed()
+    written = np.array([flushed.get(f"log-{p}", 0) for p in range(partitions)], dtype=np.int64)
+    instances = instances_of(use_case, served)
+    found = np.ones(len(served), dtype=bool)
+    for view in feature_set(use_case).window_views:
+        entities = [[row[key] for key in view.keys] for row in instances]
+        partition = [0 if None in entity else partition_of(entity_text(entity), partitions) for entity in entities]
+        known = served[f"k__{view.name}@{view_digest(use_case.name, view)}"].to_numpy(dtype=np.int64)
+        found &= known <= written[partition]
     return found
 
 

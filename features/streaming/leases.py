@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import redis
 
+from features.connection import REDIS_FAULTS
 from features.streaming import scripts
 from features.streaming.holding import Hold, Holding
 from features.streaming.partition_store import LeaseLost, PartitionStore
@@ -71,7 +72,7 @@ class Leases:
         self._held.pop(holding.store.partition, None)
         try:
             holding.wait()
-        except (LeaseLost, redis.RedisError) as error:
+        except (LeaseLost, *REDIS_FAULTS) as error:
             logger.info("partition %d: the batch under way came to nothing: %s", holding.store.partition, error)
 
     def drop_all(self) -> None:

@@ -18,7 +18,7 @@ from features.streaming.declared import Declared
 from features.streaming.flush import log_stream
 from features.streaming.partition_store import LeaseLost, PartitionStore
 from features.streaming.restore import Restorer
-from features.streams import Keys, entry_id_of, position_of
+from features.streams import Entry, Keys, entry_id_of, position_of
 
 _CHUNK = 5000
 _LEASE_MS = 600_000
@@ -146,7 +146,8 @@ def _require_written(client: redis.Redis, keys: Keys, log: OfflineLog, partition
     flushed = log.flushed()
     for p in range(partitions):
         position = flushed.get(log_stream(p), 0)
-        if client.xrange(keys.log(p), min=f"({entry_id_of(position)}", count=1):
+        waiting = cast(list[Entry], client.xrange(keys.log(p), min=f"({entry_id_of(position)}"))
+        if any(fields[b"kind"] == b"events" for _, fields in waiting):
             raise DependencyDown(
                 "The stream worker",
                 f"the log of partition {p} holds events that are not in the offline log yet; the number of partitions "

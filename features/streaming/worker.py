@@ -20,7 +20,7 @@ from core.errors import DataError, DependencyDown, SettingsError
 from core.logs import configure_logging
 from core.settings import Settings, load_settings
 from core.use_case import UseCase
-from features.connection import connect
+from features.connection import REDIS_FAULTS, connect
 from features.offline.log import OfflineLog
 from features.streaming.apply import Applied
 from features.streaming.declared import Declared
@@ -163,7 +163,7 @@ class StreamWorker:
             if time.monotonic() - self._stepped_at < _LONGEST_STEP_S:
                 try:
                     self._leases.renew()
-                except redis.RedisError as error:
+                except REDIS_FAULTS as error:
                     logger.debug("could not renew: %s", error)
 
     def _require_partitions(self) -> None:

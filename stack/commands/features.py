@@ -83,7 +83,8 @@ def audit(
     first, end = _moment("--since", since), _moment("--until", until)
     with err().status("recomputing what was served"):
         _settle(settings)
-        report = audit_features(OfflineLog(settings.offline_dir), declared, rows=rows, since=first, until=end)
+        log, partitions = OfflineLog(settings.offline_dir), settings.stream.partitions
+        report = audit_features(log, declared, rows=rows, since=first, until=end, partitions=partitions)
     if json:
         counts = {"rows": report.rows, "skipped": report.skipped}
         say_json({"use_case": use_case, **counts, "clean": report.is_clean, "features": _skew(report)})

@@ -181,7 +181,7 @@ def test_served_features_equal_the_offline_join_for_any_stream(
                 getattr(world, action)()
         world.ask([*SHOPS, "nobody"], timedelta(0))
         world.flush()
-        report = audit_features(world.log, world.use_case, rows=10_000)
+        report = audit_features(world.log, world.use_case, rows=10_000, partitions=partitions)
         assert report.rows == world.asked
         assert report.is_clean, report
         before = digest(redis_client, world.keys, partitions)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from core.ledger import Ledger
+from core.settings import Settings
 from features.offline.audit import AuditReport
 from flows import skew
 from tests.sample_use_case import sample_use_case
@@ -24,7 +25,14 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A ledger, an audit that finds what `found` says, and the events that were emitted."""
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.migrate()
-    whole = SimpleNamespace(ledger=ledger, log="the log", found=AuditReport(0, {}, {}), asked=[], emitted=[])
+    whole = SimpleNamespace(
+        ledger=ledger,
+        settings=Settings(home=tmp_path),
+        log="the log",
+        found=AuditReport(0, {}, {}),
+        asked=[],
+        emitted=[],
+    )
 
     def audit_features(log: Any, use_case: Any, **options: Any) -> AuditReport:
         whole.asked.append((log, use_case.name, options))

@@ -117,6 +117,17 @@ def test_an_audit_finds_what_differs_and_says_where(log: OfflineLog) -> None:
     assert (report.rows, report.skipped) == (12, 0)
 
 
+def test_an_audit_waits_for_events_that_are_not_written_yet(log: OfflineLog) -> None:
+    use_case = sample_use_case()
+    logged = served(use_case, log)
+    known = next(c for c in logged if c.startswith("k__recent"))
+    logged.loc[3, [known, "f__recent_total_5h"]] = [10**9, 77.0]
+    log.write("predictions", 12, {"predictions/sample": logged})
+    report = audit_features(log, use_case)
+    assert report.is_clean
+    assert (report.rows, report.skipped) == (11, 1)
+
+
 def test_an_audit_leaves_out_what_was_answered_with_other_declarations(log: OfflineLog) -> None:
     use_case = sample_use_case()
     views = feature_set(use_case).views
