@@ -97,7 +97,8 @@ class Policy:
         min_rows: fewest labelled rows (training and holdout together) to train on.
         monitor_window: predictions this far back are watched.
         monitor_every: event time between two looks, in replays (live, prefect.yaml's schedule counts).
-        materialize_every: event time between two refreshes of the batch views, in replays.
+        materialize_every: time between two refreshes of the batch views that are computed from events; in replays, of
+            those that read tables, too (live, these follow prefect.yaml's schedule).
         min_monitor_rows: fewest rows in the window for a verdict.
         drift_threshold: distance (Evidently's, per column) above which a column counts as drifted.
         drift_share: share of columns that must drift to call for a retrain.

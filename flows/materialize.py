@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from prefect import flow, get_run_logger
 
@@ -14,15 +14,19 @@ from features.tables import TableAccess
 from flows.context import FlowContext, open_context
 
 ACTOR = "flow materialize"
+_REFRESHES = 5000
+# a schedule's runs begin some seconds apart from their hour
+_SLACK = timedelta(minutes=5)
 
 
 @flow(name="materialize")
-def materialize(use_case: str, as_of: str | None = None) -> dict[str, int]:
+def materialize(use_case: str, as_of: str | None = None, due_only: bool = False) -> dict[str, int]:
     """Bring every batch view of a use case (or of ``all``) up to date: in the offline log and online.
 
     Args:
         use_case: its name, or ``all``.
         as_of: ISO 8601 moment to compute for; now by default.
+        due_only: leave out views computed from events that were published within their `Policy.materialize_every`.
 
     Returns:
         Generation of each publication that brought rows, by ``<use case>/<view>``.
@@ -33,6 +37,8 @@ def materialize(use_case: str, as_of: str | None = None) -> dict[str, int]:
     for declared in context.select(use_case):
         name = declared.use_case.name
         for view in feature_set(declared.use_case).batch_views:
+            if due_only and not is_due(context, declared.use_case, view, context.moment(name, as_of)):
+                continue
             try:
                 done = publish_view(context, declared.use_case, view, context.moment(name, as_of))
             except Exception as problem:  # a view that cannot be computed must not keep the others from it
@@ -47,6 +53,17 @@ def materialize(use_case: str, as_of: str | None = None) -> dict[str, int]:
         raise ExceptionGroup("some views could not be computed", problems)
     get_run_logger().info("published %s", ", ".join(generations) or "nothing")
     return generations
+
+
+def is_due(context: FlowContext, use_case: UseCase, view: BatchView, moment: datetime) -> bool:
+    """Whether a view has to be refreshed: a table may always hold something new, a computation has its rhythm."""
+    if not isinstance(view.source, str):
+        return True
+    published = context.ledger.entries(use_case.name, kind="materialize", limit=_REFRESHES)
+    newest = next(
+        (e.as_of for e in published if e.action == "publish" and e.evidence["view"] == view.name and e.as_of), None
+    )
+    return newest is None or moment - newest >= use_case.policy.materialize_every - _SLACK
 
 
 def publish_view(context: FlowContext, use_case: UseCase, view: BatchView, moment: datetime) -> Publication:
