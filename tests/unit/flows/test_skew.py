@@ -26,9 +26,6 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
     ledger.migrate()
     whole = SimpleNamespace(
-        ledger=ledger, settings=Settings(home=tmp_path), log="the log", found=AuditReport(0, {}, {}), asked=[],
-        emitted=[],
-    )  # fmt: skip
         ledger=ledger,
         settings=Settings(home=tmp_path),
         log="the log",
