@@ -18,7 +18,7 @@ from typing import Any
 _STATUS = Path("/proc/self/status")
 
 
-def serve(work: Callable[[], Any], save: Callable[[Any, str], None]) -> None:
+def serve(work: Callable[[], Any], save: Callable[[Any, str], None], before: Callable[[], None] = lambda: None) -> None:
     """Answer each line of standard input with one line of JSON, until it ends.
 
     ``run`` does the work and answers ``seconds``, and in bytes ``before`` and ``peak``: the memory resident before it,
@@ -28,11 +28,13 @@ def serve(work: Callable[[], Any], save: Callable[[Any, str], None]) -> None:
     Args:
         work: what is measured.
         save: writes a result to a path.
+        before: what has to be done before each time, and is not measured.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
+        before()
         verb, _, path = line.strip().partition(" ")
         if verb == "save":
             save(work(), path)

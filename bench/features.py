@@ -1,11 +1,15 @@
-"""Features: as-of joins, windows and online reads, each beside its peers on the same data in the same call."""
+"""Features: everything issue 3 asks for, each figure beside its peers' on the same data in the same call."""
 
 from __future__ import annotations
 
-from bench import joins, online, windows
-from bench.measure import Result
+from bench import joins, kills, memory, online, stream, taxi, windows
 
-
-def run() -> list[Result]:
-    """Measure."""
-    return [*joins.run(), *windows.run(), *online.run()]
+PARTS = {
+    "joins": joins.run,
+    "windows": windows.run,
+    "online": online.run,
+    "stream": stream.run,
+    "memory": memory.run,
+    "kills": kills.run,
+    "taxi": taxi.run,
+}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 
 from bench import data
 from bench.contest import Entry, Score, contest
 from bench.measure import Result
+from bench.ours_logs import write_daily
 from bench.peers import peer_python
+from bench.redis_server import connect, redis_server
 
 _WHAT = "as-of join, 1M rows x 20 columns"
 _MEMORY = "as-of join, memory"
@@ -26,18 +31,22 @@ _FEAST = "Feast, DuckDB store"
 OURS = "Evergreen"
 
 
-def run(ours: Entry | None = None) -> list[Result]:
-    """Measure; `ours` is the product's contender, called `OURS`."""
+def run(n: int = 5) -> list[Result]:
+    """Measure, with `n` counted runs of each."""
     files, python = data.files(), peer_python()
     with tempfile.TemporaryDirectory() as folder:
+        offline = Path(folder) / "offline"
+        with Console(stderr=True).status("as-of join: writing the offline log"), redis_server() as port:
+            write_daily(connect(port), files.daily, offline)
         entries = [
             Entry.module(name, python, "bench.peer_joins", engine, files.daily, files.questions)
             for name, engine in _ENGINES.items()
         ]
         entries.append(Entry.module(_FEAST, python, "bench.peer_feast_join", files.daily, files.questions, folder))
-        scores = contest([*entries, *([ours] if ours else [])], results=Path(folder))
+        entries.append(Entry.module(OURS, sys.executable, "bench.ours_join", "daily", files.questions, offline))
+        scores = contest(entries, n, Path(folder))
         require_equal(Path(folder), list(scores))
-    return results(scores)
+    return [replace(result, n=n) for result in results(scores)]
 
 
 def results(scores: dict[str, Score]) -> list[Result]:

@@ -81,3 +81,6 @@ async def _answers(settings: Settings, connections: int) -> int:
 
         await asyncio.gather(*(ask() for _ in range(connections)))
     return answered
+
+
+PARTS = {"loop": run}

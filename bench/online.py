@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from bench.contest import Entry, Score, contest
@@ -18,13 +19,13 @@ _WHAT = {"pair": "online read, 1 entity pair x 40", "hundred": "online read, 100
 _CALLS = {"pair": 500, "hundred": 100}
 
 
-def run(ours: str | None = None) -> list[Result]:
-    """Measure; `ours` is the product's module, run with port, shape and calls."""
+def run(n: int = 5) -> list[Result]:
+    """Measure, with `n` counted runs of each."""
     found = []
     with redis_server() as port:
         for shape, calls in _CALLS.items():
-            found += results(shape, _scores(port, shape, calls, ours))
-    return found
+            found += results(shape, _scores(port, shape, calls, n))
+    return [replace(result, n=n) for result in found]
 
 
 def results(shape: str, scores: dict[str, Score]) -> list[Result]:
@@ -41,7 +42,7 @@ def results(shape: str, scores: dict[str, Score]) -> list[Result]:
     return found
 
 
-def _scores(port: int, shape: str, calls: int, ours: str | None) -> dict[str, Score]:
+def _scores(port: int, shape: str, calls: int, n: int) -> dict[str, Score]:
     with tempfile.TemporaryDirectory() as folder:
         entries = [Entry.module(_BARE, sys.executable, "bench.bare_online", port, shape, calls)]
         for name, answer in _FEAST.items():
@@ -50,8 +51,7 @@ def _scores(port: int, shape: str, calls: int, ours: str | None) -> dict[str, Sc
             entries.append(
                 Entry.module(name, peer_python(), "bench.peer_feast_online", port, shape, calls, own, answer)
             )
-        if ours:
-            entries.append(Entry.module(OURS, sys.executable, ours, port, shape, calls))
-        scores = contest(entries, results=Path(folder))
+        entries.append(Entry.module(OURS, sys.executable, "bench.ours_online", port, shape, calls))
+        scores = contest(entries, n, Path(folder))
         require_equal(Path(folder), list(scores))
     return scores

@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.console import Console
 
 from bench import data
 from bench.contest import Entry, Score, contest
 from bench.joins import OURS, require_equal
 from bench.measure import Result
+from bench.ours_logs import write_events
 
 _WHAT = "windows, 1M rows x 12 over 5M events"
 _ONE, _TWO = "NumPy by hand, one thread", "NumPy by hand, two threads"
 _SAMPLE = 100
 
 
-def run(ours: Entry | None = None) -> list[Result]:
-    """Measure; `ours` is the product's contender, called `OURS`."""
+def run(n: int = 5) -> list[Result]:
+    """Measure, with `n` counted runs of each."""
     files = data.files()
     entries = [
-        Entry.module(name, sys.executable, "bench.handtuned", n, files.events, files.window_questions, threads=n)
-        for n, name in ((1, _ONE), (2, _TWO))
+        Entry.module(name, sys.executable, "bench.handtuned", k, files.events, files.window_questions, threads=k)
+        for k, name in ((1, _ONE), (2, _TWO))
     ]
     with tempfile.TemporaryDirectory() as folder:
-        scores = contest([*entries, *([ours] if ours else [])], results=Path(folder))
+        offline = Path(folder) / "offline"
+        with Console(stderr=True).status("windows: writing the offline log"):
+            write_events(files.events, offline)
+        entries.append(
+            Entry.module(OURS, sys.executable, "bench.ours_join", "windows", files.window_questions, offline)
+        )
+        scores = contest(entries, n, Path(folder))
         require_equal(Path(folder), list(scores))
         _require_true(np.load(Path(folder) / f"{_ONE}.npy"), files)
-    return results(scores)
+    return [replace(result, n=n) for result in results(scores)]
 
 
 def results(scores: dict[str, Score]) -> list[Result]:

@@ -1,5 +1,7 @@
-from bench import joins, online
-from bench.__main__ import _cells
+import orjson
+
+from bench import joins, kills, online, stream
+from bench.__main__ import _cells, _keep, main, page
 from bench.contest import Score
 from bench.joins import OURS
 from bench.measure import Result
@@ -39,4 +41,39 @@ def test_reads_are_compared_call_by_call():
 
 def test_a_row_shows_whom_it_is_compared_with():
     cells = _cells(Result("ours", 1.0, "s", "lower").versus(Result("theirs", 2.0, "s", "lower"), 1.5))
-    assert cells == ["ours", "1", "s", "lower", "3", "yes", "theirs", "0.5", "5"]
+    assert cells == ["ours", "1", "s", "lower", "3", "theirs", "0.5", "yes", "5"]
+
+
+def test_the_page_says_of_every_figure_that_misses_by_how_much_and_why(tmp_path):
+    scores = {name: _score(0.6) for name in [*joins._ENGINES, joins._FEAST]} | {OURS: _score(1.2, peak=200_000_000)}
+    _keep(tmp_path / "features.json", ["joins", "kills"], "joins", joins.results(scores))
+    text = page(tmp_path)
+    assert (
+        "It is 1.2 s, 2.00 times as-of join, 1M rows x 20 columns: DuckDB equi-join by day; 1.5 times (0.9 s)" in text
+    )
+    assert text.count("**Not reached") == 2  # that, and eight times as fast as Feast
+    assert "added by the join" not in text.partition("**Not reached")[2]
+
+
+def test_what_is_not_run_keeps_its_figures(tmp_path):
+    path, times = tmp_path / "features.json", {"clean": 2.0, "killed": 3.0}
+    _keep(path, ["joins", "kills"], "kills", kills.results("run", True, 0, times))
+    _keep(path, ["joins", "kills"], "joins", [Result("join", 1.0, "s", "lower")])
+    assert list(orjson.loads(path.read_bytes())) == ["joins", "kills"]
+
+
+def test_a_part_that_is_unknown_is_refused_with_those_there_are(capsys):
+    assert main(["features:nothing"]) == 2
+    assert "features:joins" in capsys.readouterr().err
+    assert main(["nothing"]) == 2
+
+
+def test_kills_must_change_nothing():
+    times = {"clean": 2.0, "killed": 3.0}
+    assert [r.reached for r in kills.results("run", True, 0, times)] == [True, True, None, None]
+    assert [r.reached for r in kills.results("run", False, 3, times)[:2]] == [False, False]
+
+
+def test_streams_are_counted_in_events_a_second():
+    found = stream.results({"packed": _score(4.0), "single": _score(2.0)}, {"packed": 500_000, "single": 100_000})
+    assert [(r.value, r.reached) for r in found] == [(125_000, True), (50_000, None)]
