@@ -93,7 +93,7 @@ class Keys:
 
     @property
     def partitions(self) -> str:
-        """How many partitions there are."""
+        """Hash whose field ``count`` says how many partitions there are; -n while a rebuild splits n anew."""
         return f"{{{self.namespace}}}:partitions"
 
     @property

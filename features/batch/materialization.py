@@ -88,6 +88,13 @@ def materialize_view(
         return Publication(len(found.frame), publisher.publish(), found.dropped)
 
 
+def forget(client: redis.Redis, keys: Keys, log: OfflineLog, use_case: UseCase, view: BatchView) -> None:
+    """Let readers see nothing of a view, as if it had never been published."""
+    generations = _generations(log, use_case, view)
+    with publishing(generations):
+        Publisher(client, keys, generations, use_case, view, partitions=1, expire=False).forget()
+
+
 def restore(
     client: redis.Redis,
     keys: Keys,

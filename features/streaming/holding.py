@@ -16,7 +16,7 @@ from features.streaming.declared import Declared, StoredWindow
 from features.streaming.entries import LogEntry
 from features.streaming.flush import Flusher, log_stream
 from features.streaming.partition_store import IDS_IN_PLACE, Change, PartitionStore
-from features.streaming.restore import Restorer
+from features.streaming.restore import Restorer, follow
 from features.streams import Keys, position_of
 
 _LEAST_BYTES, _MOST_BYTES = 250_000, 2_000_000
@@ -134,9 +134,11 @@ class Holding:
             logger.warning("Redis has lost partition %d: restoring it from the offline log", store.partition)
             self._restorer.reset(store, cursor, flushed)
             cursor, in_place = flushed, set()
-        elif cursor == 0 and not in_place:  # nothing was ever applied, so there is nothing to put in place
-            store.commit(Change(cursor=0, views=[IDS_IN_PLACE, *sorted(current)]))
-            return cursor, current
+        elif cursor == 0 and not in_place:
+            cursor = self._begin_after_others()
+            if not cursor:  # nothing was ever applied, so there is nothing to put in place
+                store.commit(Change(cursor=0, views=[IDS_IN_PLACE, *sorted(current)]))
+                return cursor, current
         if IDS_IN_PLACE not in in_place:
             around.flusher.flush_partition(store.partition, cursor, is_settled=False)
             self._restorer.restore_ids(store, cursor)
@@ -144,6 +146,23 @@ class Holding:
         if gone := in_place - current - {IDS_IN_PLACE}:
             around.client.srem(around.keys.views(store.partition), *gone)
         return cursor, in_place
+
+    def _begin_after_others(self) -> int:
+        """Where a partition that never applied anything begins: after what others brought of its entities, if anything.
+
+        Redis may be new and split otherwise, or a key group may be, whose history other partitions have written.
+        """
+        around, name = self._around, self._around.keys.log(self.store.partition)
+        flushed = around.log.flushed()
+        newest = max((p for stream, p in flushed.items() if stream.startswith("log-")), default=0)
+        if not newest:
+            return 0
+        waiting = cast(list[Any], around.client.xrange(name, count=1))
+        position = min(newest, position_of(waiting[0][0]) - 1) if waiting else newest
+        self._restorer.reset(self.store, 0, position)
+        self.store.begin(position)
+        follow(around.client, name, position)
+        return position
 
     def _put_in_place(self) -> None:
         for partition in range(self._around.partitions):

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import redis
 
 from core.errors import DependencyDown
 from core.use_case import UseCase
-from features.batch.materialization import restore
+from features.batch.materialization import forget, restore
+from features.connection import REDIS_FAULTS
 from features.definitions import feature_set
 from features.offline.log import OfflineLog
 from features.streaming.declared import Declared
 from features.streaming.flush import log_stream
 from features.streaming.partition_store import LeaseLost, PartitionStore
-from features.streaming.restore import Restorer
-from features.streams import Entry, Keys, entry_id_of, position_of
+from features.streaming.restore import Restorer, follow
+from features.streams import Entry, Keys, entry_id_of
 
+logger = logging.getLogger(__name__)
 _CHUNK = 5000
 _LEASE_MS = 600_000
 _DIGEST = "[0-9a-f]" * 8
@@ -38,7 +43,8 @@ def rebuild(
     """Delete the online features and compute them anew from everything in the offline log.
 
     Entries that are not in the offline log yet are applied by the stream worker afterwards. Stream workers may run:
-    they lose their partitions until it is done. If it is interrupted, workers put in place what is missing.
+    they lose their partitions until it is done. If it is interrupted, workers put in place what is missing; if the
+    number of partitions was to change, they refuse to work until a rebuild has finished.
 
     Args:
         client: Redis or a cluster.
@@ -56,8 +62,9 @@ def rebuild(
         DependencyDown: if the number of partitions changes and a log has entries that are not in the offline log, or
             if two of these run at once.
     """
-    before = int(cast(Any, client.get(keys.partitions)) or partitions)
-    if before != partitions:
+    stored = int(cast(Any, client.hget(keys.partitions, "count")) or partitions)
+    before, is_new = abs(stored), stored != partitions
+    if is_new:
         _require_written(client, keys, log, before)
     done = 0
 
@@ -70,16 +77,27 @@ def rebuild(
     stores = [PartitionStore(client, keys, p, token, _LEASE_MS) for p in range(max(before, partitions))]
     for store in stores:
         store.seize()
+    if is_new:
+        try:
+            _require_written(client, keys, log, before)  # again, now that nobody applies or flushes
+            client.hset(keys.partitions, "count", -before)
+        except DependencyDown:
+            for store in stores:
+                store.release()
+            raise
     declared = Declared.of(use_cases.values())
+    batch_views = [(u, view) for u in use_cases.values() for view in feature_set(u).batch_views]
     restorer = Restorer(client, keys, log, declared, partitions, expire=expire, progress=count)
     try:
-        _restore_windows(client, keys, log, restorer, stores, declared, partitions)
-        for use_case in use_cases.values():
-            for view in feature_set(use_case).batch_views:
+        with _renewing(stores):
+            for use_case, view in batch_views:  # first: nobody may be told of a generation whose rows are gone
+                forget(client, keys, log, use_case, view)
+            _restore_windows(client, keys, log, restorer, stores, declared, partitions, is_new)
+            for use_case, view in batch_views:
                 restore(client, keys, log, use_case, view, partitions=partitions, expire=expire)
         for p in range(partitions, before):
             client.delete(keys.log(p), keys.cursor(p), keys.counters(p), keys.dropped(p), keys.views(p))
-        client.set(keys.partitions, partitions)
+        client.hset(keys.partitions, "count", partitions)
     except LeaseLost as lost:
         raise DependencyDown("Redis", f"{lost}: another rebuild runs; wait for it, or run this again") from lost
     finally:
@@ -108,13 +126,36 @@ def _restore_windows(
     stores: Sequence[PartitionStore],
     declared: Declared,
     partitions: int,
+    is_new: bool,
 ) -> None:
-    is_new = int(cast(Any, client.get(keys.partitions)) or partitions) != partitions
-    for store, position in zip(stores, _positions(log, len(stores), is_new), strict=True):
+    positions = _positions(log, len(stores), is_new)
+    for store, position in zip(stores, positions, strict=True):
         restorer.reset(store, store.cursor(), position)  # first: from here on, workers know that nothing is in place
         _delete_values(client, keys, store.partition)
-        if store.partition < partitions:
-            _restore_partition(client, keys, restorer, store, declared, position)
+    for store, position in zip(stores[:partitions], positions[:partitions], strict=True):
+        _restore_partition(client, keys, restorer, store, declared, position)
+
+
+@contextmanager
+def _renewing(stores: Sequence[PartitionStore]) -> Iterator[None]:
+    """Keep all leases for as long as the rebuild takes."""
+    stop = threading.Event()
+
+    def renew() -> None:
+        while not stop.wait(_LEASE_MS / 1000 / 10):
+            for store in stores:
+                try:
+                    store.renew()
+                except REDIS_FAULTS as error:  # the next commit says whether a lease was lost
+                    logger.info("could not renew the lease of partition %d: %s", store.partition, error)
+
+    thread = threading.Thread(target=renew, name="renew-leases", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _positions(log: OfflineLog, partitions: int, is_new: bool) -> list[int]:
@@ -132,11 +173,8 @@ def _restore_partition(
     client: redis.Redis, keys: Keys, restorer: Restorer, store: PartitionStore, declared: Declared, position: int
 ) -> None:
     store.begin(position)
-    name = keys.log(store.partition)
-    client.xtrim(name, minid=entry_id_of(position + 1), approximate=False)
-    newest = cast(Any, client.xinfo_stream(name))["last-generated-id"]
-    if position_of(newest) < position:
-        client.execute_command("XSETID", name, entry_id_of(position))  # type: ignore[no-untyped-call]
+    client.xtrim(keys.log(store.partition), minid=entry_id_of(position + 1), approximate=False)
+    follow(client, keys.log(store.partition), position)
     restorer.restore_ids(store, position)
     for window in declared.windows:
         restorer.restore_view(store, window, position)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,12 +19,19 @@ from features.streaming.declared import Declared, StoredWindow
 from features.streaming.partition_store import IDS_IN_PLACE, Change, PartitionStore, Values
 from features.streaming.seen_ids import DAY_US, hash_ids
 from features.streaming.window_values import entity_codes, extend, measured
-from features.streams import SEQUENCE_BITS, Keys, partition_of
+from features.streams import SEQUENCE_BITS, Keys, entry_id_of, partition_of, position_of
 
 Ints = npt.NDArray[np.int64]
 Progress = Callable[[int], None]
 _EVENTS_AT_ONCE = 200_000
 _VALUES_AT_ONCE = 5_000
+
+
+def follow(client: redis.Redis, stream: str, position: int) -> None:
+    """Let the next entry of a stream, which must exist, come after a position."""
+    newest = cast(Any, client.xinfo_stream(stream))["last-generated-id"]
+    if position_of(newest) < position:
+        client.execute_command("XSETID", stream, entry_id_of(position))  # type: ignore[no-untyped-call]
 
 
 class Restorer:

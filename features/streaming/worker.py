@@ -168,8 +168,13 @@ class StreamWorker:
 
     def _require_partitions(self) -> None:
         wanted = self._stream.partitions
-        self._client.set(self._keys.partitions, wanted, nx=True)
-        found = int(cast(Any, self._client.get(self._keys.partitions)) or wanted)
+        self._client.hsetnx(self._keys.partitions, "count", cast(Any, wanted))
+        found = int(cast(Any, self._client.hget(self._keys.partitions, "count")))
+        if found < 0:
+            raise SettingsError(
+                f"Redis was being split into another number of partitions than {-found} when that was interrupted. "
+                "Finish it with: evergreen features rebuild"
+            )
         if found != wanted:
             raise SettingsError(
                 f"EVERGREEN_STREAM__PARTITIONS is {wanted}, but Redis is split into {found} partitions. "

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from core.errors import DependencyDown
 from features.streams import Keys, Place, encode_events, fan_out, position_of
 from serving.gateway.problems import StreamFull
 from serving.gateway.store import Entries, Store
@@ -39,6 +40,7 @@ class Intake:
         self._max_entries = max_entries
         self._seconds = seconds
         self._looks: dict[str, tuple[float, int]] = {}
+        self._compared_at = float("-inf")
 
     async def events(
         self, source: str, groups: Sequence[tuple[str, ...]], events: Sequence[Mapping[str, Any]], known_at_us: int
@@ -58,6 +60,7 @@ class Intake:
             StreamFull: if one of the partitions holds too many entries that were not applied yet; none is written to.
             DependencyDown: if the store does not answer; the events may then have been written or not.
         """
+        await self._compare_partitions()
         placed = list(fan_out(groups, events, self._partitions).items())
         entries = [(self._log(place), encode_events(source, place, part, known_at_us)) for place, part in placed]
         positions: dict[int, int] = {}
@@ -82,6 +85,20 @@ class Intake:
                     f"The stream {stream} holds {length} entries, more than {self._max_entries}: its reader is behind."
                 )
         return await self._store.append(entries)
+
+    async def _compare_partitions(self) -> None:
+        """Refuse to write where nobody would look for it; compared anew every moment."""
+        now = self._seconds()
+        if now - self._compared_at < _LOOK_EVERY_S:
+            return
+        found = (await self._store.read_hash(self._keys.partitions)).get("count")
+        if found is not None and int(found) != self._partitions:
+            raise DependencyDown(
+                "the event log",
+                f"it is split into {found.decode()} partitions and this gateway was started for {self._partitions}; "
+                "restart it with the same EVERGREEN_STREAM__PARTITIONS",
+            )
+        self._compared_at = now
 
     async def _look(self, streams: Sequence[str]) -> None:
         """Note how long the streams are, unless that was looked at a moment ago."""

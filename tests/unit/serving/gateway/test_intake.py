@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from core.errors import DependencyDown
 from features.streams import Keys, entity_text, partition_of
 from serving.gateway.intake import Intake
 from serving.gateway.problems import StreamFull
@@ -56,3 +57,17 @@ async def test_one_full_partition_refuses_the_whole_call() -> None:
         await intake.events("s", groups, [event("a", carrier="UA"), event("b", carrier="AA")], 5)
     assert KEYS.log(free) not in store.streams
     assert set(await intake.events("s", groups, [event("a", carrier="UA")], 5)) == {free}
+
+
+@pytest.mark.parametrize("count", [b"4", b"-1"])
+async def test_nothing_is_written_where_nobody_would_look_for_it(count: bytes) -> None:
+    now, store = 0.0, MemoryStore()
+    intake = Intake(store, KEYS, partitions=1, max_entries=10, seconds=lambda: now)
+    await intake.events("s", (), [event("a")], 0)
+    store.hashes[KEYS.partitions] = {"count": count}
+    now = 0.2
+    with pytest.raises(DependencyDown, match="EVERGREEN_STREAM__PARTITIONS"):
+        await intake.events("s", (), [event("b")], 0)
+    store.hashes[KEYS.partitions] = {"count": b"1"}
+    await intake.events("s", (), [event("b")], 0)
+    assert {name: len(held) for name, held in store.streams.items()} == {KEYS.log(0): 2}
