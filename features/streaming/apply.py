@@ -29,7 +29,10 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass
 class Applied:
-    """What one step did: entries, events that count, duplicates, late events, and events that fit no declaration."""
+    """What one step did: entries, events that count, duplicates, late events, and events that fit no declaration.
+
+    Of late events and of those that fit no declaration, first copies alone are counted.
+    """
 
     entries: int = 0
     events: int = 0
@@ -124,7 +127,7 @@ class Applier:
         found, broken = decode(entries)
         for events in found.values():
             self._add_source(events, prepared)
-        done.unfit += len(broken)
+        done.unfit += sum(entry.is_first for entry in broken)
         counted = ("entries", "events", "duplicates", "late", "unfit")
         change.counts = {name: getattr(done, name) for name in counted}
         self.cursor = done.position
@@ -170,8 +173,9 @@ class Applier:
         counts = is_first & fits & ~is_late
         done.events += int(counts.sum())
         done.duplicates += int((~is_first).sum())
-        done.late += int((is_first & fits & is_late).sum())
-        done.unfit += int((is_first & ~fits).sum())
+        is_first_copy = events.of_entries([entry.is_first for entry in events.entries]).astype(bool)
+        done.late += int((is_first & fits & is_late & is_first_copy).sum())
+        done.unfit += int((is_first & ~fits & is_first_copy).sum())
         self._mark(events, prepared.change)
         self._touch(events, columns, counts, prepared)
 

@@ -173,7 +173,7 @@ def key_column(events: Events, column: npt.NDArray[Any], name: str) -> npt.NDArr
         return keys
     whole: list[Any] = [None if np.isnan(given) else given for given in column.tolist()]
     raw = events.columns.get(name, whole)
-    exact = [raw[i] if type(raw[i]) is int else value and int(value) for i, value in enumerate(whole)]
+    exact = [raw[i] if type(raw[i]) is int else None if value is None else int(value) for i, value in enumerate(whole)]
     return np.array(exact, dtype=object)
 
 

@@ -32,7 +32,8 @@ def log_tables(
         dropped: entry id -> rows of it that were duplicates, packed as uint32.
 
     Returns:
-        Table -> rows. Events that fit no declaration stand in ``late/<source>@unfit`` as JSON, in ``data``.
+        Table -> rows. Events that fit no declaration stand in ``late/<source>@unfit`` as JSON, in ``data``. Of late
+        and unfit events the first copies are kept alone, as no view counts them.
     """
     found, broken = decode(entries)
     tables: dict[str, pd.DataFrame] = {}
@@ -43,13 +44,15 @@ def log_tables(
         is_late = events.at_us < events.known_at_us - (2**62 if late_after is None else late_after)
         is_first_copy = events.of_entries([entry.is_first for entry in events.entries]).astype(bool)
         rows = _event_rows(events, columns)
-        kinds = {"events": ~is_late & is_first_copy, "copies": ~is_late & ~is_first_copy, "late": is_late}
+        kinds = {
+            "events": ~is_late & is_first_copy, "copies": ~is_late & ~is_first_copy, "late": is_late & is_first_copy,
+        }  # fmt: skip
         for kind, picked in kinds.items():
             if (picked := picked & is_new & fits).any():
                 tables[f"{kind}/{source}"] = rows[picked]
-        if (picked := is_new & ~fits).any():
+        if (picked := is_new & ~fits & is_first_copy).any():
             tables[f"late/{source}@unfit"] = _unfit_rows(events, picked)
-    for entry in broken:
+    for entry in (entry for entry in broken if entry.is_first):
         table = f"late/{entry.source}@unfit"
         tables[table] = pd.concat([*([tables[table]] if table in tables else []), _broken_row(entry)])
     return tables

@@ -57,10 +57,13 @@ def test_events_go_to_their_tables_without_duplicates() -> None:
     assert tables["events/sales"]["position"].tolist() == [POSITION] * 2
     assert tables["events/sales"]["by"].tolist() == ["shop"] * 2
     assert tables["late/sales"]["id"].tolist() == ["e1"]
-    assert set(log_tables([logged(rows, is_first=False)], declared(sample_use_case()), {})) == {
-        "copies/sales",
-        "late/sales",
-    }
+    copies = [
+        logged([*rows, sale(4, amount="much")], is_first=False),
+        LogEntry(POSITION, b"events", "sales", "", False),
+    ]
+    assert set(log_tables(copies, declared(sample_use_case()), {})) == {"copies/sales"}, (
+        "late and unfit ones stand once"
+    )
 
 
 def test_nothing_is_late_for_a_source_without_windows() -> None:
@@ -128,7 +131,9 @@ def test_labels_carry_their_moments() -> None:
 
 def test_keys_stay_exact_beyond_what_a_float_can_hold() -> None:
     number = Field(name="shop", dtype="int", nullable=True)
-    found, _ = decode([logged([sale(1, shop=2**53 + 1), sale(2, shop=None), sale(3, shop=2)])])
+    found, _ = decode([logged([sale(1, shop=2**53 + 1), sale(2, shop=None), sale(3, shop=2), sale(4, shop=0.0)])])
     columns, fits = fitted(found["sales"], [number])
     assert fits.all()
-    assert key_column(found["sales"], columns["shop"], "shop").tolist() == [2**53 + 1, None, 2]
+    keys = key_column(found["sales"], columns["shop"], "shop").tolist()
+    assert keys == [2**53 + 1, None, 2, 0]
+    assert type(keys[3]) is int
