@@ -12,8 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from core.use_case import UseCase
-from features.definitions import feature_set, view_digest
-from features.offline.importing import instances_of
+from features.definitions import DerivedView, RequestView, feature_set, view_digest
 from features.offline.log import OfflineLog
 from features.offline.point_in_time import point_in_time_matrix
 from features.streams import entity_text, partition_of
@@ -57,7 +56,8 @@ def audit_features(
     """Recompute a sample of served feature vectors from the offline log and compare them bit for bit.
 
     Only predictions that were answered with today's declarations are compared: those that say what they knew of
-    every stored view as it is declared now, and of whose version no request or derived feature is absent.
+    every stored view as it is declared now, that have every required field that is read, and of whose version no
+    request or derived feature is absent.
 
     Args:
         log: the offline log.
@@ -71,8 +71,8 @@ def audit_features(
     logged = log.predictions(use_case.name, since=since, until=until)
     if logged.empty:
         return AuditReport(0, {}, {})
-    answered = logged[logged["version"] != ""]
-    served = answered[_knew_all_views(use_case, answered)]
+    answered = _with_all_fields(use_case, logged[logged["version"] != ""])
+    served = answered[_knew_all_views(use_case, answered) & _has_required_fields(use_case, answered)]
     skipped = len(answered) - len(served)
     if served.empty:
         return AuditReport(0, {}, {}, skipped)
@@ -87,6 +87,21 @@ def audit_features(
     kept = _has_all_features(use_case, served["version"].to_numpy(), ours, theirs)
     report = _compared(columns, ours[kept], theirs[kept])
     return replace(report, skipped=skipped + int(len(kept) - kept.sum()))
+
+
+def _with_all_fields(use_case: UseCase, answered: pd.DataFrame) -> pd.DataFrame:
+    """The rows, with nulls for request fields that were added since the last of them was answered."""
+    absent = [field for field in use_case.request_fields if field.name not in answered.columns]
+    return answered.assign(**{f.name: None if f.dtype == "str" else np.nan for f in absent})
+
+
+def _has_required_fields(use_case: UseCase, answered: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which predictions have every field that features read and that may not be null today."""
+    features = feature_set(use_case)
+    keys = {key for view in features.stored_views for key in view.keys}
+    read = keys.union(*(view.inputs for view in features.views if isinstance(view, RequestView | DerivedView)))
+    required = [field.name for field in use_case.request_fields if field.name in read and not field.nullable]
+    return np.asarray(answered[required].notna().to_numpy().all(axis=1))
 
 
 def _knew_all_views(use_case: UseCase, answered: pd.DataFrame) -> npt.NDArray[np.bool_]:
@@ -104,14 +119,20 @@ def _knew_what_is_written(
     """Which predictions knew only events that are in the offline log: each partition's log is written on its own."""
     flushed = log.flushed()
     written = np.array([flushed.get(f"log-{p}", 0) for p in range(partitions)], dtype=np.int64)
-    instances = instances_of(use_case, served)
     found = np.ones(len(served), dtype=bool)
     for view in feature_set(use_case).window_views:
-        entities = [[row[key] for key in view.keys] for row in instances]
+        entities = zip(*(_key_values(use_case, served, key) for key in view.keys), strict=True)
         partition = [0 if None in entity else partition_of(entity_text(entity), partitions) for entity in entities]
         known = served[f"k__{view.name}@{view_digest(use_case.name, view)}"].to_numpy(dtype=np.int64)
         found &= known <= written[partition]
     return found
+
+
+def _key_values(use_case: UseCase, served: pd.DataFrame, key: str) -> list[Any]:
+    """An entity's values as they were asked about, None for null."""
+    is_int = {field.name: field.dtype == "int" for field in use_case.entities}[key]
+    values, present = served[key].tolist(), served[key].notna().tolist()
+    return [None if not ok else int(value) if is_int else value for value, ok in zip(values, present, strict=True)]
 
 
 def _has_all_features(

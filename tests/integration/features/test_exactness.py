@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from hypothesis import strategies as st
 
 from core.clock import to_us
 from core.settings import Settings, StreamSettings
+from core.use_case import Field
 from features.batch.materialization import materialize_view
-from features.definitions import feature_set, key_groups
+from features.definitions import FeatureSet, RequestView, feature_set, key_groups
 from features.offline.audit import audit_features
 from features.offline.importing import instances_of
 from features.offline.log import OfflineLog
@@ -188,6 +190,20 @@ def test_served_features_equal_the_offline_join_for_any_stream(
         redis_client.flushdb()
         rebuild(redis_client, world.keys, world.log, {"rich": world.use_case}, partitions=partitions, expire=False)
         assert digest(redis_client, world.keys, partitions) == before
+
+
+def test_an_audit_goes_on_after_a_request_field_was_added(redis_client: redis.Redis) -> None:
+    with a_world(redis_client) as world:
+        world.ask(["a", "b", "nobody"], timedelta(0))
+        world.flush()
+        note, size = Field(name="note", dtype="str", nullable=True), Field(name="items", dtype="int")
+        more = replace(world.use_case, request=(*world.use_case.request, note, size))
+        report = audit_features(world.log, more)
+        assert (report.rows, report.skipped, report.is_clean) == (3, 0, True)
+        items = RequestView(name="n", inputs=("items",), outputs=("n",), compute=lambda c: {"n": c["items"]})
+        reads_it = replace(more, features=FeatureSet((*feature_set(more).views, items)))
+        report = audit_features(world.log, reads_it)
+        assert (report.rows, report.skipped) == (0, 3)
 
 
 def test_history_rows_become_instances() -> None:
