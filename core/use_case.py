@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 Dtype = Literal["int", "float", "str"]
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+RESERVED_NAMES = (
+    "id", "at", "key", "at_us", "known_at", "position", "row", "by", "label", "prediction_id", "version", "score",
+    "degraded", "watermark", "entity", "generation",
+)  # fmt: skip
+"""Columns of the log's own: no field of a request or an event bears one of these names."""
+_RESERVED_PREFIXES = ("f__", "k__")  # of the columns in which a prediction's features and what it knew are logged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +31,10 @@ class Field:
     """One value in a request or an event.
 
     Args:
-        name: lower-case identifier.
+        name: lower-case identifier, none of `RESERVED_NAMES`.
         dtype: ``int`` (64 bit), ``float`` (finite) or ``str`` (at most 256 characters, not empty).
-        nullable: whether null or absence is accepted (it becomes NaN, or "" for ``str``).
+        nullable: whether null or absence is accepted (it becomes NaN, or "" for ``str``). A nullable ``int`` is
+            held as a float, so the gateway refuses values beyond 2^53 either way; declare larger ones as ``str``.
         ge: smallest value accepted, numbers only.
         le: largest value accepted, numbers only.
         description: what it is, with its unit.
@@ -271,11 +278,12 @@ class UseCase:
         for where, fields in groups:
             names = [f.name for f in fields]
             for name in names:
-                if not _NAME.match(name) or name in ("id", "at", "key"):
+                if not _NAME.match(name) or name in RESERVED_NAMES or name.startswith(_RESERVED_PREFIXES):
                     raise UseCaseError(
                         self.name,
                         f"field {name!r} of {where} has an unusable name",
-                        "Use lower-case letters, digits and underscores; id, at and key are taken.",
+                        "Use lower-case letters, digits and underscores; taken are "
+                        f"{', '.join(RESERVED_NAMES)} and what begins with {' or '.join(_RESERVED_PREFIXES)}.",
                     )
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

@@ -15,6 +15,7 @@ from core.use_case import Field, UseCase
 from features.views import AGGREGATE_KINDS, Aggregate, BatchView, DerivedView, RequestView, View, WindowView
 
 _PROBE_ROWS = 8
+_BATCH_COLUMNS = ("entity", "at", "known_at", "generation")
 _NUMERIC = ("sum", "mean", "min", "max", "last", "ratio")
 
 
@@ -79,12 +80,28 @@ def _check_keys(use_case: UseCase, view: WindowView | BatchView) -> None:
             f"{where}: events of {view.source!r} have no field {missing[0]!r}",
             "Add the entity to the source's fields.",
         )
+    fields = {f.name: f for f in sources[view.source].fields}
+    for key in view.keys:
+        if fields[key].dtype != entities[key].dtype:
+            raise UseCaseError(
+                use_case.name,
+                f"{where}: {key!r} is {fields[key].dtype} in events of {view.source!r} and {entities[key].dtype} "
+                "as an entity",
+                "Declare both alike, as int or str.",
+            )
 
 
 def _check_batch_view(use_case: UseCase, view: BatchView) -> None:
     where = f"view {view.name!r}"
     if not view.outputs:
         raise UseCaseError(use_case.name, f"{where} has no output", "Name the columns it yields.")
+    taken = [output for output in view.outputs if output in _BATCH_COLUMNS]
+    if taken:
+        raise UseCaseError(
+            use_case.name,
+            f"{where} has the output {taken[0]!r}, a column that every batch view has",
+            f"Use another name than {', '.join(_BATCH_COLUMNS)}.",
+        )
     if len(view.defaults) != len(view.outputs):
         raise UseCaseError(
             use_case.name,

@@ -15,6 +15,7 @@ from serving.gateway.problems import MOST_FAULTS, Fault, shown
 AHEAD_US: Final = MAX_AHEAD // timedelta(microseconds=1)
 LONGEST_TEXT: Final = 256
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
+_LARGEST_EXACT = 2**53  # of whole numbers in a float64, as which those that may be null are held
 _MISSING: Final = object()
 
 Rule = Callable[[Any], Any]
@@ -213,6 +214,12 @@ def _int_rule(field: Field) -> Rule:
             raise Rejected(f"Must be a whole number, got {shown(value)}.", wanted)
         if not low <= value <= high:
             raise Rejected(f"Must lie between {low} and {high}, got {value}.", wanted)
+        if field.nullable and not -_LARGEST_EXACT <= value <= _LARGEST_EXACT:
+            raise Rejected(
+                f"Must lie between {-_LARGEST_EXACT} and {_LARGEST_EXACT}, as it may be null, got {value}.",
+                f"Send a whole number from {-_LARGEST_EXACT} to {_LARGEST_EXACT}; larger ones need the field "
+                "declared as str, or as an int that is never null.",
+            )
         return value
 
     return rule

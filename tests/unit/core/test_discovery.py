@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.discovery import discover, load_use_case, select
 from core.errors import DuplicateUseCase, LeakageError, UnknownUseCase, UseCaseError
+from core.use_case import RESERVED_NAMES, Field
+from tests.sample_use_case import SALES, sample_use_case
 
 GOOD = """
 from datetime import timedelta
@@ -60,6 +63,15 @@ FAULTS = [
     ('c["amount"] * 2', 'c["price"] * 2', UseCaseError, "view 'size' fails on sample rows (KeyError"),
     ('{"doubled": ', '{"tripled": ', UseCaseError, "does not return its output 'doubled'"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*RESERVED_NAMES, "f__size", "k__recent"])
+def test_fields_are_not_named_like_the_logs_own_columns(name: str) -> None:
+    use_case, own = sample_use_case(), Field(name=name, dtype="float")
+    sales = replace(SALES, fields=(*SALES.fields, own))
+    for faulty in (replace(use_case, request=(own,)), replace(use_case, sources=(sales,))):
+        with pytest.raises(UseCaseError, match=f"field '{name}' of .* unusable name.*generation"):
+            faulty.validate()
 
 
 @pytest.fixture

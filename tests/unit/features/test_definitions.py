@@ -77,6 +77,7 @@ def test_views_of_every_kind_are_accepted() -> None:
         (_aggregate(resolution=0.0), ("'w'", "'t'", "resolution")),
         (_aggregate(default=float("inf")), ("'w'", "'t'", "infinite default")),
         (replace(BATCH, outputs=(), defaults=()), ("'b'", "no output")),
+        (replace(BATCH, outputs=("generation",)), ("'b'", "'generation'", "every batch view has", "entity, at")),
         (replace(BATCH, defaults=()), ("'b'", "1 outputs and 0 defaults")),
         (replace(BATCH, defaults=(float("inf"),)), ("'b'", "'size'", "infinite")),
         (replace(BATCH, ttl=timedelta(0)), ("'b'", "time-to-live")),
@@ -112,6 +113,13 @@ def test_a_view_that_can_read_the_future_is_refused(view: View) -> None:
 def test_a_derived_feature_may_not_read_one_declared_after_it() -> None:
     with pytest.raises(UseCaseError, match="'w_n_1h'"):
         _check(DERIVED, WINDOW, BATCH)
+
+
+@pytest.mark.parametrize("dtype", ["float", "int"])
+def test_a_key_is_the_same_in_events_as_among_the_entities(dtype: Any) -> None:
+    sales = EventSource(name="sales", fields=(replace(SHOP, dtype=dtype), AMOUNT))
+    with pytest.raises(UseCaseError, match=f"'w'.*'shop' is {dtype} in events of 'sales' and str as an entity"):
+        replace(sample_use_case(), sources=(sales,), features=FeatureSet((WINDOW,))).validate()
 
 
 def test_derived_features_see_stored_and_request_columns() -> None:
