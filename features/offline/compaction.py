@@ -8,7 +8,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.offline.files import LogFile, Record, file_name, files_lock, read_records, without_merged, write_parquet
+from features.offline.files import (
+    LogFile,
+    file_name,
+    files_lock,
+    read_record,
+    stream_lock,
+    without_merged,
+    write_parquet,
+)
 
 _ROWS_AT_ONCE = 1 << 18
 
@@ -19,6 +27,8 @@ def compact_log(root: Path, stream: str | None, before: str) -> int:
     A crash loses nothing and doubles nothing: the merged file comes into place whole, and from then on those it
     holds do not count; they are removed afterwards, or by the next call.
 
+    The stream's lock is held while a day of it is merged.
+
     Args:
         root: the log's folder.
         stream: which stream's files; None: all.
@@ -26,15 +36,20 @@ def compact_log(root: Path, stream: str | None, before: str) -> int:
 
     Returns:
         How many files went away.
+
+    Raises:
+        DependencyDown: if a writer of a stream does not finish.
     """
-    removed, records = 0, read_records(root)
+    removed = 0
     for day in sorted(root.glob("*/**/day=*")):
         if day.name.removeprefix("day=") >= before:
             continue
-        files = [LogFile.parse(path) for path in day.glob("*.parquet")]
-        for name in sorted({file.stream for file in files if stream in (None, file.stream)}):
-            complete = [f for f in files if f.stream == name and f.until <= records.get(name, Record()).position]
-            removed += _merge(root, day, name, complete)
+        found = {LogFile.parse(path).stream for path in day.glob("*.parquet")}
+        for name in sorted(name for name in found if stream in (None, name)):
+            with stream_lock(root, name):  # of two that merge at once, the second finds nothing left to do
+                position = read_record(root, name).position
+                files = [LogFile.parse(path) for path in day.glob(f"{name}-*.parquet")]
+                removed += _merge(root, day, name, [f for f in files if f.stream == name and f.until <= position])
     return removed
 
 

@@ -29,6 +29,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from core.clock import as_utc
+from core.errors import DataError
 from features.offline.compaction import compact_log
 from features.offline.files import (
     LogFile,
@@ -171,8 +172,9 @@ class OfflineLog:
         (float32, as served). Imported requests have version "". A prediction whose first answer was lost on the
         way and that was scored again counts once, as last logged.
         """
-        slack = timedelta(days=2)  # a request's time and the day it was logged may differ by the lateness
-        days = since and since - slack, until and until + slack
+        # a request is logged little before its time, but as long after it as the lateness of the views lets it come;
+        # of the days after, only the files' ends are read where they hold no such time
+        days = since and since - timedelta(days=2), None
         frame = self._frame(f"predictions/{use_case}", *days, between("at", since, until))
         if frame.empty:
             return frame
@@ -215,7 +217,7 @@ class OfflineLog:
             DataError: naming table and column, if rows are not as declared; nothing is written then.
             DependencyDown: if another writer of the stream does not finish.
         """
-        checked = {name: conform(name, frame) for name, frame in tables.items() if len(frame)}
+        checked = {name: _checked(name, frame) for name, frame in tables.items() if len(frame)}
         with stream_lock(self._root, stream):
             record = read_record(self._root, stream)
             if until <= record.position:
@@ -235,6 +237,9 @@ class OfflineLog:
         """Merge what a stream (None: each of them) wrote to each day folder into one file, for days before `before`.
 
         Safe to kill at any moment and to run beside readers and writers. Returns how many files went away.
+
+        Raises:
+            DependencyDown: if a writer of a stream does not finish.
         """
         return compact_log(self._root, stream, as_utc(before).strftime("%Y-%m-%d"))
 
@@ -283,6 +288,13 @@ class OfflineLog:
         keep = between("known_at", since, until) if condition is None else condition
         found = consistently(lambda: scan(self._files([table], since, until)[1][0], keep))
         return pd.DataFrame() if found is None else _to_frame(found.rows)
+
+
+def _checked(table: str, frame: pd.DataFrame) -> pa.Table:
+    try:
+        return conform(table, frame)
+    except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+        raise DataError(f"Rows for {table!r} cannot be stored ({error}). Check the fields and their values.") from error
 
 
 def _of_group(once: Scanned | None, again: Scanned | None, group: str | None, first_us: int | None) -> pa.Table:

@@ -14,8 +14,7 @@ from core.use_case import UseCase
 from features.offline.log import OfflineLog, midnight
 from features.streaming import scripts
 from features.streaming.declared import Declared
-from features.streaming.entries import LogEntry
-from features.streaming.partition_store import entries_between
+from features.streaming.partition_store import applied_between
 from features.streaming.records import label_tables, log_tables, prediction_tables
 from features.streams import Entry, Keys, entry_id_of, position_of
 
@@ -55,26 +54,33 @@ class Flusher:
     def flush_partition(self, partition: int, cursor: int, *, is_settled: bool = True) -> int:
         """Write a partition's log up to an applied position; returns how many rows there were.
 
+        Where the cursor was set back meanwhile, what it will pass again is left for later.
         `is_settled` says whether those who wait for the position may go on: every view is in place.
         """
-        stream, log = log_stream(partition), self._keys.log(partition)
+        stream, keys = log_stream(partition), self._keys
+        trimmed = [keys.log(partition), keys.counters(partition), keys.dropped(partition), keys.cursor(partition)]
         start, rows = self._log.flushed().get(stream, 0), 0
-        while start < cursor and (
-            entries := entries_between(self._client, log, start, cursor, limit=_AT_ONCE, limit_bytes=_AT_ONCE_BYTES)
-        ):
+        while start < cursor:
+            entries, dropped = applied_between(
+                self._client, keys, partition, start, cursor, limit=_AT_ONCE, limit_bytes=_AT_ONCE_BYTES
+            )
+            if not entries:
+                break
             start = entries[-1].position
-            rows += self._write(stream, start, log_tables(entries, self._declared, self._dropped(partition, entries)))
+            rows += self._write(stream, start, log_tables(entries, self._declared, dropped))
             ids = [entry_id_of(entry.position) for entry in entries]
-            keys = [log, self._keys.counters(partition), self._keys.dropped(partition)]
-            self._trim(keys, [entry_id_of(start + 1), *ids])
+            self._trim(trimmed, [entry_id_of(start + 1), str(start), *ids])
         if is_settled:
             self._client.hset(self._keys.flushed, stream, str(start))
         return rows
 
-    def flush_answers(self) -> int:
-        """Write the predictions and labels there are; returns how many rows there were."""
-        predictions = self._flush_answers("predictions", self._keys.predictions, prediction_tables)
-        return predictions + self._flush_answers("labels", self._keys.labels, label_tables)
+    def flush_predictions(self) -> int:
+        """Write the predictions there are; returns how many rows there were."""
+        return self._flush_answers("predictions", self._keys.predictions, prediction_tables)
+
+    def flush_labels(self) -> int:
+        """Write the labels there are; returns how many rows there were."""
+        return self._flush_answers("labels", self._keys.labels, label_tables)
 
     def _flush_answers(
         self, stream: str, key: str, tables: Callable[[Sequence[Entry], Mapping[str, UseCase]], Tables]
@@ -87,14 +93,6 @@ class Flusher:
             self._client.xtrim(key, minid=entry_id_of(start + 1), approximate=False)
         self._client.hset(self._keys.flushed, stream, str(start))
         return rows
-
-    def _dropped(self, partition: int, entries: Sequence[LogEntry]) -> dict[str, bytes]:
-        ids = [entry_id_of(entry.position) for entry in entries]
-        key = self._keys.dropped(partition)
-        if not self._client.exists(key):
-            return {}
-        found = cast(list[bytes | None], self._client.hmget(key, ids))
-        return {entry: packed for entry, packed in zip(ids, found, strict=True) if packed is not None}
 
     def _write(self, stream: str, until: int, tables: Tables) -> int:
         self._log.write(stream, until, tables)

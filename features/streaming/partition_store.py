@@ -174,11 +174,12 @@ class PartitionStore:
         ]
 
     def commit(self, change: Change) -> None:
-        """Make a change, all of it or nothing.
+        """Make a change. All that may hinder it is looked at before the first write, so it is made whole or not at all.
 
         Raises:
             LeaseLost: if the lease is not this worker's, the cursor is elsewhere, or entries after it were skipped;
                 nothing was changed.
+            redis.ResponseError: while the partition is moved to another node of a cluster; nothing was changed.
         """
         p, keys = self.partition, self._keys
         names = [self._lease, self._cursor, self._log, keys.counters(p), keys.dropped(p), keys.views(p)]
@@ -187,12 +188,28 @@ class PartitionStore:
             raise LeaseLost(f"the {answer.decode()} of partition {p} is not what this worker believed")
 
 
-def entries_between(
-    client: redis.Redis, log: str, after: int, until: int, *, limit: int, limit_bytes: int
-) -> list[LogEntry]:
-    """Entries of a log in (after, until]: at most `limit`, and not many more bytes than `limit_bytes`."""
+def applied_between(
+    client: redis.Redis, keys: Keys, partition: int, after: int, until: int, *, limit: int, limit_bytes: int
+) -> tuple[list[LogEntry], dict[str, bytes]]:
+    """Applied entries of a partition's log, as they are at one moment.
+
+    Args:
+        client: Redis or a cluster.
+        keys: names of the keys.
+        partition: which.
+        after: position after which.
+        until: position up to which; none after the cursor, whoever moved it.
+        limit: of entries.
+        limit_bytes: not many more bytes than this.
+
+    Returns:
+        The entries, and for those with duplicates, by id: the rows that are, packed.
+    """
+    names = [keys.log(partition), keys.dropped(partition), keys.cursor(partition)]
     arguments = [entry_id_of(after), entry_id_of(until), str(limit), str(limit_bytes)]
-    return unpack_entries(*cast(Any, client.eval(scripts.RANGE, 1, log, *arguments)))
+    cursor, dropped, packed = cast(Any, client.eval(scripts.APPLIED, len(names), *names, *arguments))
+    entries = [entry for entry in unpack_entries(*packed) if entry.position <= int(cursor)]
+    return entries, {name.decode(): rows for name, rows in zip(dropped[::2], dropped[1::2], strict=True)}
 
 
 def unpack_entries(ids: bytes, lengths: bytes, joined: bytes) -> list[LogEntry]:

@@ -54,13 +54,25 @@ end))
 """
 )
 
-RANGE = (
+APPLIED = (
     _PACK
     + """
--- entries after one and up to another; keys: log; args: after, until, entries, bytes
-return pack(gather(tonumber(ARGV[3]), tonumber(ARGV[4]), function(count, last)
+-- entries after one and up to another, their dropped rows, and the cursor, which may be before them
+-- keys: log, dropped, cursor; args: after, until, entries, bytes
+local entries = gather(tonumber(ARGV[3]), tonumber(ARGV[4]), function(count, last)
   return redis.call('XRANGE', KEYS[1], '(' .. (last or ARGV[1]), ARGV[2], 'COUNT', count)
-end))
+end)
+local dropped = {}
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  for _, entry in ipairs(entries) do
+    local rows = redis.call('HGET', KEYS[2], entry[1])
+    if rows then
+      dropped[#dropped + 1] = entry[1]
+      dropped[#dropped + 1] = rows
+    end
+  end
+end
+return {redis.call('GET', KEYS[3]) or '0', dropped, pack(entries)}
 """
 )
 
@@ -111,6 +123,8 @@ COMMIT = """
 -- write, acknowledge and move on, if the lease and the cursor are as the worker believes
 -- keys: lease, cursor, log, counters, dropped, views; args: token, lease ms, group, what (JSON), then bytes:
 -- per seen key, per dropped entry, and per view: lengths of names and values, names joined, values joined
+-- nothing is taken back when a call fails, and while the slot is moved to another node of a cluster, calls for keys
+-- that are not here fail: so two that nobody has are asked for first, which on both nodes fails until it is moved
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lease' end
 local what = cjson.decode(ARGV[4])
 if (redis.call('GET', KEYS[2]) or '0') ~= what.cursor then return 'cursor' end
@@ -118,6 +132,7 @@ if what.first then
   local entry = redis.call('XRANGE', KEYS[3], '(' .. what.after, '+', 'COUNT', 1)[1]
   if not entry or entry[1] ~= what.first then return 'gap' end
 end
+redis.call('EXISTS', KEYS[1] .. ':moving', KEYS[1] .. ':moved')
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 local at = 5
 for _, seen in ipairs(what.seen) do
@@ -157,10 +172,13 @@ return 'done'
 """
 
 TRIM = """
--- forget entries that are in the offline log; keys: log, counters, dropped; args: first id to keep, entries to forget
+-- forget entries that are in the offline log, unless the cursor was set back before them and they are applied again
+-- keys: log, counters, dropped, cursor; args: first id to keep, position of the last to forget, entries to forget
+local cursor = redis.call('GET', KEYS[4]) or '0'
+if #cursor < #ARGV[2] or #cursor == #ARGV[2] and cursor < ARGV[2] then return 0 end
 local trimmed = redis.call('XTRIM', KEYS[1], 'MINID', ARGV[1])
 if trimmed > 0 then redis.call('HINCRBY', KEYS[2], 'trimmed', trimmed) end
-for i = 2, #ARGV, 1000 do redis.call('HDEL', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
+for i = 3, #ARGV, 1000 do redis.call('HDEL', KEYS[3], unpack(ARGV, i, math.min(i + 999, #ARGV))) end
 return trimmed
 """
 

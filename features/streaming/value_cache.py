@@ -36,6 +36,8 @@ class ValueCache:
 
     def get(self, names: Sequence[bytes]) -> tuple[list[bytes | None], Bools]:
         """The values that are held, and which of them were put less than half a day ago for the first time."""
+        if time.monotonic() - self._began > _LONGEST_S:  # also after a long time without events
+            self._age()
         young, old = self._young, self._old
         found = [young.get(name) for name in names]
         is_young = np.array([value is not None for value in found], dtype=bool)
@@ -44,11 +46,13 @@ class ValueCache:
         return found, is_young
 
     def put(self, names: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Hold the new values of some entities."""
-        before = len(self._young)
-        self._young.update(zip(names, values, strict=True))
-        added = len(self._young) - before
-        if len(names):  # those that were there already have hardly grown
-            self._bytes += added * (_OVERHEAD + sum(map(len, values)) // len(names))
+        """Hold the new values of some entities, each named once."""
+        young = self._young
+        replaced = [young[name] for name in names if name in young]
+        young.update(zip(names, values, strict=True))
+        self._bytes += sum(map(len, values)) - sum(map(len, replaced)) + (len(names) - len(replaced)) * _OVERHEAD
         if self._bytes > self._limit or time.monotonic() - self._began > _LONGEST_S:
-            self._old, self._young, self._bytes, self._began = self._young, {}, 0, time.monotonic()
+            self._age()
+
+    def _age(self) -> None:
+        self._old, self._young, self._bytes, self._began = self._young, {}, 0, time.monotonic()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, cast
 
+import pyarrow as pa
 import redis
 
 from core.discovery import discover
@@ -24,11 +27,11 @@ from features.connection import REDIS_FAULTS, connect
 from features.offline.log import OfflineLog
 from features.streaming.apply import Applied
 from features.streaming.declared import Declared
-from features.streaming.flush import Flusher
+from features.streaming.flush import Flusher, log_stream
 from features.streaming.holding import Holding, Surroundings
 from features.streaming.leases import Leases
 from features.streaming.metrics import StreamMetrics, lag
-from features.streaming.partition_store import LeaseLost
+from features.streaming.partition_store import LeaseLost, PartitionStore
 from features.streaming.settling import settle, wait_applied
 from features.streams import Keys
 
@@ -41,8 +44,14 @@ _LONGEST_STEP_S = 600.0
 _CACHE_BYTES = 256_000_000
 _REDIS_IS_AWAY = (
     redis.ConnectionError, redis.TimeoutError, redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError,
-    redis.exceptions.ClusterError, redis.exceptions.RedisClusterException,
+    redis.exceptions.ClusterError, redis.exceptions.RedisClusterException, redis.exceptions.TryAgainError,
 )  # fmt: skip
+_PASSING = re.compile(r"\b(BUSY|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|OOM|READONLY|TRYAGAIN)\b|non local key")
+"""Answers that redis-py has no class for, or none when a script gives them; the last: a slot is being moved."""
+_UNUSABLE = (
+    DataError, DependencyDown, ValueError, TypeError, KeyError, OSError, pa.ArrowException, redis.ResponseError,
+)  # fmt: skip
+"""What keeps one stream from being applied or written for now, and not the others: rows that do not fit, the disk."""
 
 
 class StreamWorker:
@@ -62,16 +71,14 @@ class StreamWorker:
         self._keys = Keys(settings.redis.namespace)
         log, declared = OfflineLog(settings.offline_dir), Declared.of(use_cases.values())
         self._flusher = Flusher(client, self._keys, log, use_cases, declared)
-        around = Surroundings(
+        self._around = Surroundings(
             client=client, keys=self._keys, log=log, declared=declared, flusher=self._flusher,
             partitions=self._stream.partitions, expire=settings.clock == "system",
             batch_entries=self._stream.batch_entries, cache_bytes=_CACHE_BYTES // self._stream.partitions,
             threads=ThreadPoolExecutor(1, "commits"),
         )  # fmt: skip
         token = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._leases = Leases(
-            client, self._keys, token, self._stream.partitions, self._stream.lease_s, lambda s: Holding(around, s)
-        )
+        self._leases = Leases(client, self._keys, token, self._stream.partitions, self._stream.lease_s, self._hold)
         self.metrics = StreamMetrics()
         self._flushed_at = time.monotonic()
         self._stepped_at = time.monotonic()
@@ -102,6 +109,9 @@ class StreamWorker:
                 logger.warning("%s", lost)
                 self._leases.drop(holding)
                 continue
+            except _UNUSABLE as error:
+                self._set_aside(holding, error)
+                continue
             if applied is not None:
                 total += applied
                 self.metrics.applied(applied, time.monotonic() - started)
@@ -125,7 +135,9 @@ class StreamWorker:
                 if self.step() is not None:
                     pause_s = _SHORTEST_PAUSE_S
                     continue
-            except _REDIS_IS_AWAY as error:
+            except REDIS_FAULTS as error:
+                if not _is_away(error):
+                    raise
                 logger.warning("Redis does not answer, trying again: %s", error)
                 self._leases.drop_all()
                 pause_s = _PAUSE_WITHOUT_REDIS_S
@@ -134,28 +146,53 @@ class StreamWorker:
         try:
             self._flush(self.held)
             self._leases.leave()
-        except _REDIS_IS_AWAY as error:
+        except REDIS_FAULTS as error:
+            if not _is_away(error):
+                raise
             logger.warning(
                 "Redis does not answer, so another worker goes on from here once the leases are over: %s", error
             )
 
+    def _hold(self, store: PartitionStore) -> Holding:
+        """Begin with a partition; where that cannot be for now, it is free for others and tried again."""
+        try:
+            return Holding(self._around, store)
+        except _UNUSABLE as error:
+            if _is_away(error):
+                raise
+            store.release()
+            raise LeaseLost(f"{type(error).__name__}: {error}") from error
+
+    def _set_aside(self, holding: Holding, error: Exception) -> None:
+        """Let go of a partition that cannot be applied for now; it is taken anew at the next tick of the leases."""
+        if _is_away(error):
+            raise error
+        logger.error(
+            "partition %d cannot be applied, trying again: %s: %s",
+            holding.store.partition, type(error).__name__, error,
+        )  # fmt: skip
+        with suppress(*_UNUSABLE):  # of a batch under way, whose end nobody waits for now
+            holding.wait()
+        self._leases.let_go(holding)
+
     def _flush(self, holdings: list[Holding]) -> None:
         """Write what is applied of some partitions; whoever has the first one writes predictions and labels, too."""
-        try:
-            rows = sum(self._flush_one(holding) for holding in holdings)
-            if any(holding.store.partition == 0 for holding in holdings):
-                rows += self._flusher.flush_answers()
-            self.metrics.flushed(rows)
-        except (DataError, DependencyDown) as error:
-            logger.error("the streams are kept, for they cannot be written to the offline log: %s", error)
+        rows = sum(self._flush_one(holding) for holding in holdings)
+        if any(holding.store.partition == 0 for holding in holdings):
+            rows += _written("predictions", self._flusher.flush_predictions)
+            rows += _written("labels", self._flusher.flush_labels)
+        self.metrics.flushed(rows)
 
     def _flush_one(self, holding: Holding) -> int:
         try:
-            return holding.flush()
+            holding.wait()
+            return _written(log_stream(holding.store.partition), holding.flush)
         except LeaseLost as lost:
             logger.warning("%s", lost)
             self._leases.drop(holding)
-            return 0
+        except _UNUSABLE as error:
+            self._set_aside(holding, error)
+        return 0
 
     def _renew(self, stop: threading.Event) -> None:
         """Keep the leases while a step takes long, but not for ever."""
@@ -180,6 +217,27 @@ class StreamWorker:
                 f"EVERGREEN_STREAM__PARTITIONS is {wanted}, but Redis is split into {found} partitions. "
                 "Set it back, or split Redis anew with: evergreen features rebuild"
             )
+
+
+def _written(stream: str, write: Callable[[], int]) -> int:
+    """How many rows were written; where they cannot be, 0: the stream keeps them, and others are written."""
+    try:
+        return write()
+    except _UNUSABLE as error:
+        if _is_away(error):
+            raise
+        logger.error(
+            "the stream %s is kept, for it cannot be written to the offline log: %s: %s",
+            stream, type(error).__name__, error,
+        )  # fmt: skip
+        return 0
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether Redis cannot answer for now, so that waiting helps."""
+    if isinstance(error, _REDIS_IS_AWAY):
+        return True
+    return isinstance(error, redis.ResponseError) and _PASSING.search(str(error)) is not None
 
 
 def main() -> None:
