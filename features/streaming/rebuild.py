@@ -75,34 +75,21 @@ def rebuild(
 
     token = f"rebuild-{uuid.uuid4().hex}"
     stores = [PartitionStore(client, keys, p, token, _LEASE_MS) for p in range(max(before, partitions))]
-    for store in stores:
-        store.seize()
-    if is_new:
-        try:
-            _require_written(client, keys, log, before)  # again, now that nobody applies or flushes
-            client.hset(keys.partitions, "count", -before)
-        except DependencyDown:
-            for store in stores:
-                store.release()
-            raise
     declared = Declared.of(use_cases.values())
     batch_views = [(u, view) for u in use_cases.values() for view in feature_set(u).batch_views]
     restorer = Restorer(client, keys, log, declared, partitions, expire=expire, progress=count)
-    try:
-        with _renewing(stores):
-            for use_case, view in batch_views:  # first: nobody may be told of a generation whose rows are gone
-                forget(client, keys, log, use_case, view)
-            _restore_windows(client, keys, log, restorer, stores, declared, partitions, is_new)
-            for use_case, view in batch_views:
-                restore(client, keys, log, use_case, view, partitions=partitions, expire=expire)
+    with _holding(stores):
+        if is_new:
+            _require_written(client, keys, log, before)  # again, now that nobody else applies or trims
+            client.hset(keys.partitions, "count", -before)
+        for use_case, view in batch_views:  # first: nobody may be told of a generation whose rows are gone
+            forget(client, keys, log, use_case, view)
+        _restore_windows(client, keys, log, restorer, stores, declared, partitions, is_new)
+        for use_case, view in batch_views:
+            restore(client, keys, log, use_case, view, partitions=partitions, expire=expire)
         for p in range(partitions, before):
             client.delete(keys.log(p), keys.cursor(p), keys.counters(p), keys.dropped(p), keys.views(p))
         client.hset(keys.partitions, "count", partitions)
-    except LeaseLost as lost:
-        raise DependencyDown("Redis", f"{lost}: another rebuild runs; wait for it, or run this again") from lost
-    finally:
-        for store in stores:
-            store.release()
     return done
 
 
@@ -137,8 +124,8 @@ def _restore_windows(
 
 
 @contextmanager
-def _renewing(stores: Sequence[PartitionStore]) -> Iterator[None]:
-    """Keep all leases for as long as the rebuild takes."""
+def _holding(stores: Sequence[PartitionStore]) -> Iterator[None]:
+    """Take all leases from whoever has them, and keep them for as long as it takes."""
     stop = threading.Event()
 
     def renew() -> None:
@@ -149,13 +136,19 @@ def _renewing(stores: Sequence[PartitionStore]) -> Iterator[None]:
                 except REDIS_FAULTS as error:  # the next commit says whether a lease was lost
                     logger.info("could not renew the lease of partition %d: %s", store.partition, error)
 
+    for store in stores:
+        store.seize()
     thread = threading.Thread(target=renew, name="renew-leases", daemon=True)
     thread.start()
     try:
         yield
+    except LeaseLost as lost:
+        raise DependencyDown("Redis", f"{lost}: another rebuild runs; wait for it, or run this again") from lost
     finally:
         stop.set()
         thread.join()
+        for store in stores:
+            store.release()
 
 
 def _positions(log: OfflineLog, partitions: int, is_new: bool) -> list[int]:
