@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,7 +48,8 @@ def show(
         known = [moment for moment in fresh.values() if moment is not None]
         # while history is replayed, now is where the replay has come to
         now = max(known) if settings.clock == "event" and known else SystemClock().now()
-        found = look_at(client, keys, declared, wanted, partitions=partitions, now=now)
+        looked = look_at(client, keys, declared, wanted, partitions=partitions, now=now)
+        found = [_since_changed(shown) for shown in looked]
     found = [shown for shown in found if shown.entity is not None]
     if json:
         say_json({"use_case": use_case, "entity": wanted, "now": now.isoformat(), "views": _as_json(found, fresh, now)})
@@ -76,6 +78,15 @@ def _value(field: Field, text: str) -> int | float | str:
     except ValueError as error:
         kind = {"int": "a whole number", "float": "a number"}[field.dtype]
         raise typer.BadParameter(f"{field.name} must be {kind}, got {text!r}") from error
+
+
+def _since_changed(shown: Shown) -> Shown:
+    """With a window's age by the machine's clock, which stamps the log's entries also while history is replayed."""
+    from core.clock import SystemClock
+
+    if shown.kind != "window" or shown.changed_at is None:
+        return shown
+    return replace(shown, age=SystemClock().now() - shown.changed_at)
 
 
 def _as_json(
