@@ -10,6 +10,7 @@ from typing import Any, cast
 import redis
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from core.errors import SettingsError
 from features.streaming.apply import Applied
 from features.streams import SEQUENCE_BITS, Keys, entry_id_of, position_of
 
@@ -73,8 +74,18 @@ class StreamMetrics:
         self._held = Gauge(f"{_PREFIX}_partitions", "Partitions that this worker applies.", registry=self.registry)
 
     def serve(self, port: int) -> None:
-        """Answer Prometheus on the loopback interface, from a thread."""
-        start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        """Answer Prometheus on the loopback interface, from a thread.
+
+        Raises:
+            SettingsError: if the port is taken.
+        """
+        try:
+            start_http_server(port, addr="127.0.0.1", registry=self.registry)
+        except OSError as error:
+            raise SettingsError(
+                f"EVERGREEN_STREAM__PORT {port} cannot be listened on ({error}). Give each stream worker of a machine "
+                "a port of its own."
+            ) from error
 
     def applied(self, done: Applied, seconds: float) -> None:
         """Count what one step did."""

@@ -57,8 +57,10 @@ class Intake:
             The position in the log of each partition that was written to.
 
         Raises:
-            StreamFull: if one of the partitions holds too many entries that were not applied yet; none is written to.
-            DependencyDown: if the store does not answer; the events may then have been written or not.
+            StreamFull: if one of the partitions holds too many entries that are not in the offline log yet; none is
+                written to.
+            DependencyDown: if the store does not answer, the events may then have been written or not; or if the log
+                is split into another number of partitions, nothing was written.
         """
         await self._compare_partitions()
         placed = list(fan_out(groups, events, self._partitions).items())
@@ -93,10 +95,11 @@ class Intake:
             return
         found = (await self._store.read_hash(self._keys.partitions)).get("count")
         if found is not None and int(found) != self._partitions:
+            now_split = f"split into {int(found)} partitions" if int(found) > 0 else "being split anew"
             raise DependencyDown(
                 "the event log",
-                f"it is split into {found.decode()} partitions and this gateway was started for {self._partitions}; "
-                "restart it with the same EVERGREEN_STREAM__PARTITIONS",
+                f"it is {now_split} and this gateway was started for {self._partitions}; when `evergreen features "
+                "rebuild` is done, restart the gateway with the same EVERGREEN_STREAM__PARTITIONS",
             )
         self._compared_at = now
 
