@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from core.errors import LeakageError, UseCaseError
+from core.serving_policy import Serving
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,6 +218,7 @@ class UseCase:
         history: reads a past from the data folder.
         checks: rules for rows.
         policy: when to retrain and what to promote.
+        serving: how it is served, and when a new version is taken back.
         replay: what ``evergreen demo`` replays; None if the use case is not for demonstration.
         categorical: feature columns that are codes, not quantities (drift is measured accordingly).
     """
@@ -232,6 +234,7 @@ class UseCase:
     history: Callable[[Path], History]
     checks: tuple[DataCheck, ...] = ()
     policy: Policy = Policy()
+    serving: Serving = Serving()
     replay: ReplaySpan | None = None
     categorical: tuple[str, ...] = ()
 
@@ -266,6 +269,7 @@ class UseCase:
             raise UseCaseError(self.name, "declares no entity", "Name at least one key that features are looked up by.")
         self._validate_fields()
         self._validate_label()
+        self._validate_serving()
         self.features.validate(self)
         if not self.features.columns:
             raise UseCaseError(self.name, "declares no feature", "Add a view to features=FeatureSet(…).")
@@ -303,3 +307,15 @@ class UseCase:
                 raise LeakageError(
                     self.name, f"feature {column!r} is the label or known only with it", "Remove the feature."
                 )
+
+    def _validate_serving(self) -> None:
+        known = {f.name for f in self.entities}
+        unknown = sorted(set(self.serving.sticky_by) - known)
+        if unknown:
+            raise UseCaseError(
+                self.name, f"is sticky by {unknown}, which are no entities", f"Use one of: {', '.join(sorted(known))}."
+            )
+        if not 0 <= self.serving.log_share <= 1:
+            raise UseCaseError(
+                self.name, f"logs a share of {self.serving.log_share:g} of its predictions", "Use a number from 0 to 1."
+            )
