@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal
 
@@ -46,4 +46,4 @@ class Serving:
     sticky_by: tuple[str, ...] = ()
     without_features: Literal["defaults", "refuse"] = "defaults"
     log_share: float = 1.0
-    bake: Bake = Bake()
+    bake: Bake = field(default_factory=Bake)

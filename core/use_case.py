@@ -234,7 +234,7 @@ class UseCase:
     history: Callable[[Path], History]
     checks: tuple[DataCheck, ...] = ()
     policy: Policy = Policy()
-    serving: Serving = Serving()
+    serving: Serving = field(default_factory=Serving)
     replay: ReplaySpan | None = None
     categorical: tuple[str, ...] = ()
 
