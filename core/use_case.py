@@ -21,7 +21,7 @@ Dtype = Literal["int", "float", "str"]
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 RESERVED_NAMES = (
     "id", "at", "key", "at_us", "known_at", "position", "row", "by", "label", "prediction_id", "version", "score",
-    "degraded", "watermark", "entity", "generation",
+    "degraded", "role", "watermark", "entity", "generation",
 )  # fmt: skip
 """Columns of the log's own: no field of a request or an event bears one of these names."""
 _RESERVED_PREFIXES = ("f__", "k__")  # of the columns in which a prediction's features and what it knew are logged

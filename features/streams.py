@@ -20,6 +20,8 @@ import orjson
 SEQUENCE_BITS = 20
 Entry = tuple[bytes, dict[bytes, bytes]]
 Fields = dict[Any, Any]
+ANSWER, SHADOW = "answer", "shadow"
+"""Roles of a prediction: a client got its score, or another version's while it was only asked too."""
 _BETWEEN = "\x1f"
 
 
@@ -234,15 +236,18 @@ def encode_predictions(  # noqa: PLR0913 - the fields of one record
     scores: npt.NDArray[np.float32],
     instances: Sequence[Mapping[str, Any]],
     columns: Sequence[str],
+    role: str = ANSWER,
 ) -> Fields:
     """Fields of a predictions entry: one answered batch of n instances with its (n, d) matrix and n scores.
 
     `columns` names the matrix's columns, `known_views` (``<view>@<digest>``) those of `known` (n, v), what was known
-    of each stored view; a version in service may have others than the current declaration.
+    of each stored view; a version in service may have others than the current declaration. `role` is `ANSWER`, or
+    `SHADOW` where a client was answered by another version, under the same ids.
     """
     meta = {
         "use_case": use_case,
         "version": version,
+        "role": role,
         "known_views": list(known_views),
         "now_us": now_us,
         "ids": list(ids),

@@ -53,10 +53,12 @@ from features.offline.reading import (
     count_rows,
     first_served,
     in_order,
+    of_roles,
     scan,
     serving,
 )
 from features.offline.schemas import conform, require_fitting
+from features.streams import ANSWER
 
 _NOT_SHOWN = ("row", "by")
 _DAY_US = 86_400_000_000
@@ -164,21 +166,30 @@ class OfflineLog:
         """
         self.published(use_case, view, digest).write(generation, frame)
 
-    def predictions(self, use_case: str, *, since: Bound = None, until: Bound = None) -> pd.DataFrame:
+    def predictions(
+        self, use_case: str, *, since: Bound = None, until: Bound = None, roles: Sequence[str] = (ANSWER,)
+    ) -> pd.DataFrame:
         """Predictions with ``at`` in [since, until), sorted by ``at``.
 
-        Columns: ``prediction_id, at, known_at, position, version, score, degraded``, the request's fields,
+        Columns: ``prediction_id, at, known_at, position, version, score, degraded, role``, the request's fields,
         ``k__<view>@<digest>`` (int64, what was known of the view; -1: nothing is recorded) and ``f__<feature>``
         (float32, as served). Imported requests have version "". A prediction whose first answer was lost on the
         way and that was scored again counts once, as last logged.
+
+        Args:
+            use_case: whose.
+            since: earliest ``at``.
+            until: ``at`` before which.
+            roles: what clients were answered (``answer``), or what a shadow scored under the same ids (``shadow``).
         """
         # a request is logged little before its time, but as long after it as the lateness of the views lets it come;
         # of the days after, only the files' ends are read where they hold no such time
         days = since and since - timedelta(days=2), None
-        frame = self._frame(f"predictions/{use_case}", *days, between("at", since, until))
+        found = self._rows(f"predictions/{use_case}", *days, between("at", since, until))
+        frame = pd.DataFrame() if found is None else _to_frame(of_roles(found, roles))
         if frame.empty:
             return frame
-        frame = frame.sort_values("position", kind="stable").drop_duplicates("prediction_id", keep="last")
+        frame = frame.sort_values("position", kind="stable").drop_duplicates(["prediction_id", "role"], keep="last")
         return frame.sort_values(["at", "prediction_id"], ignore_index=True)
 
     def labels(self, use_case: str, *, since: Bound = None, known_by: Bound = None) -> pd.DataFrame:
@@ -284,10 +295,13 @@ class OfflineLog:
             records = read_records(self._root)
             return records, [count_files(self._root / table, records, low, high) for table in tables]
 
-    def _frame(self, table: str, since: Bound, until: Bound, condition: ds.Expression | None = None) -> pd.DataFrame:
-        keep = between("known_at", since, until) if condition is None else condition
-        found = consistently(lambda: scan(self._files([table], since, until)[1][0], keep))
-        return pd.DataFrame() if found is None else _to_frame(found.rows)
+    def _frame(self, table: str, since: Bound, until: Bound) -> pd.DataFrame:
+        found = self._rows(table, since, until, between("known_at", since, until))
+        return pd.DataFrame() if found is None else _to_frame(found)
+
+    def _rows(self, table: str, since: Bound, until: Bound, condition: ds.Expression | None) -> pa.Table | None:
+        found = consistently(lambda: scan(self._files([table], since, until)[1][0], condition))
+        return None if found is None else found.rows
 
 
 def _checked(table: str, frame: pd.DataFrame) -> pa.Table:

@@ -10,12 +10,14 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from core.clock import as_utc
 from features.offline.files import LogFile, Record
 from features.offline.schemas import STAMP
+from features.streams import ANSWER
 
 Bound = datetime | None
 Keep = Callable[[pa.Table], npt.NDArray[np.bool_]]
@@ -134,6 +136,15 @@ def serving(rows: pa.Table, by: str, first_us: int | None, *, has_history: bool)
     if has_history:
         kept |= rows["known_at"].cast(pa.int64()).to_numpy() < first_us
     return rows if kept.all() else rows.filter(pa.array(kept))
+
+
+def of_roles(rows: pa.Table, roles: Sequence[str]) -> pa.Table:
+    """The predictions of some roles; what was logged before roles were is what clients were answered."""
+    if "role" not in rows.column_names:
+        rows = rows.append_column("role", pa.repeat(pa.scalar(ANSWER), rows.num_rows))
+    role = rows["role"].fill_null(ANSWER)
+    rows = rows.set_column(rows.column_names.index("role"), "role", role)
+    return rows.filter(pc.is_in(role, pa.array(roles, pa.string())))
 
 
 def in_order(table: pa.Table) -> pa.Table:

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from core.errors import DataError
+from features.streams import ANSWER
 
 STAMP = pa.timestamp("us", tz="UTC")
 _EVENTS = {"id": pa.string(), "at": STAMP, "known_at": STAMP, "position": pa.int64(), "row": pa.int32(),
@@ -20,13 +21,14 @@ _TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
     "predictions": {
         "prediction_id": pa.string(), "at": STAMP, "known_at": STAMP, "position": pa.int64(),
         "version": pa.string(), "score": pa.float32(), "degraded": pa.bool_(),
+        "role": pa.string(),
     },
     "labels": {
         "prediction_id": pa.string(), "label": pa.int8(), "at": STAMP, "known_at": STAMP, "position": pa.int64(),
     },
     "batch": {"entity": pa.string(), "at": STAMP, "known_at": STAMP},
 }  # fmt: skip
-_OPTIONAL = {"row": 0, "by": ""}
+_OPTIONAL = {"row": 0, "by": "", "role": ANSWER}
 _MAY_BE_NULL = {"batch": ("at", "known_at"), "predictions": ("score",)}
 
 

@@ -16,7 +16,7 @@ from features.columns import column_array
 from features.offline.log import stamp
 from features.streaming.declared import Declared
 from features.streaming.entries import Events, LogEntry, decode, fitted
-from features.streams import Entry, entry_id_of, position_of
+from features.streams import ANSWER, Entry, entry_id_of, position_of
 
 Bools = npt.NDArray[np.bool_]
 
@@ -162,7 +162,7 @@ def _prediction_rows(entry: Mapping[bytes, bytes], meta: Mapping[str, Any], use_
     n = len(instances)
     matrix = np.frombuffer(entry[b"x"], dtype="<f4").reshape(n, -1)
     columns: dict[str, Any] = {
-        "prediction_id": meta["ids"], "version": [meta["version"]] * n,
+        "prediction_id": meta["ids"], "version": [meta["version"]] * n, "role": [meta.get("role", ANSWER)] * n,
         "score": np.frombuffer(entry[b"scores"], dtype="<f4"),
         "degraded": [len(reasons) > 0 for reasons in meta["degraded"]],
     }  # fmt: skip

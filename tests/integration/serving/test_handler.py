@@ -83,8 +83,8 @@ def test_scores_are_those_of_the_model_and_are_logged_with_their_features(
     ((_, fields),) = log.xrange(STREAM)
     meta = orjson.loads(fields[b"meta"])
     assert meta == {
-        "use_case": "toy", "version": "1", "known_views": [], "now_us": 20, "ids": ["a", "b"], "at_us": [10, 11],
-        "degraded": [[], []], "columns": ["doubled", "count"],
+        "use_case": "toy", "version": "1", "role": "answer", "known_views": [], "now_us": 20, "ids": ["a", "b"],
+        "at_us": [10, 11], "degraded": [[], []], "columns": ["doubled", "count"],
     }  # fmt: skip
     assert np.frombuffer(fields[b"x"], "<f4").reshape(2, 2).tolist() == [[3.0, 2.0], [6.0, 2.0]]
     assert np.frombuffer(fields[b"scores"], "<f4").tolist() == answer["predictions"]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from core.errors import DataError
-from features.offline import compaction
+from features.offline import compaction, schemas
 from features.offline.log import OfflineLog, stamp
 
 HOUR_US = 3_600_000_000
@@ -207,6 +207,22 @@ def test_what_was_known_stays_a_whole_number(tmp_path: Path) -> None:
     found = log.predictions("u")
     assert found["k__v@1"].tolist() == [2**62 + 1, -1]
     assert found["f__x"].dtype == np.float32
+
+
+def test_shadows_are_left_out_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = OfflineLog(tmp_path)
+    fixed = {"prediction_id": "a", "score": 0.5, "degraded": False}
+    monkeypatch.delitem(schemas._TABLES["predictions"], "role")  # type: ignore[arg-type] # as older releases wrote
+    log.write("predictions", 1, {"predictions/u": rows(1, version="1", **fixed)})
+    assert log.predictions("u")["role"].tolist() == ["answer"]
+    monkeypatch.undo()
+    log.write("predictions", 2, {"predictions/u": rows(2, version="2", role="shadow", **fixed)})
+    log.write("predictions", 3, {"predictions/u": rows(3, version="3", role="shadow", **fixed)})
+    for _ in range(2):
+        assert log.predictions("u")["version"].tolist() == ["1"]
+        assert log.predictions("u", roles=["shadow"])["version"].tolist() == ["3"], "scored again: the last counts"
+        assert log.predictions("u", roles=["answer", "shadow"])["role"].tolist() == ["answer", "shadow"]
+        log.compact(None, FAR)
 
 
 def test_an_empty_log_is_empty(tmp_path: Path) -> None:

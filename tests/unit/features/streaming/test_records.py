@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 
 from core.use_case import EventSource, Field, UseCase
@@ -39,11 +40,12 @@ def declared(*use_cases: UseCase) -> Declared:
     return Declared.of(use_cases)
 
 
-def prediction(instance: dict[str, object], known: Sequence[int] = (5,)) -> Entry:
+def prediction(instance: dict[str, object], known: Sequence[int] = (5,), role: str = "answer") -> Entry:
     fields = encode_predictions(
         use_case="sample", version="1", now_us=0, ids=["p1"], at_us=np.zeros(1, np.int64), degraded=[["x"]],
         known=np.array([known], dtype=np.int64), known_views=[f"recent@{i}" for i in range(len(known))],
         matrix=np.ones((1, 2), np.float32), scores=np.ones(1, np.float32), instances=[instance], columns=("a", "b"),
+        role=role,
     )  # fmt: skip
     return entry(fields)
 
@@ -119,6 +121,15 @@ def test_what_was_known_stays_exact_beside_older_records() -> None:
     assert table["k__recent@0"].tolist() == [large, 1]
     assert table["k__recent@1"].tolist() == [-1, 2]
     assert table["degraded"].tolist() == [True, True]
+
+
+def test_predictions_keep_their_role_and_older_records_are_answers() -> None:
+    entry_id, older = prediction({"shop": "a"})
+    meta = orjson.loads(older[b"meta"])
+    del meta["role"]
+    older[b"meta"] = orjson.dumps(meta)
+    table = prediction_tables([(entry_id, older), prediction({"shop": "a"}, role="shadow")], {})["predictions/sample"]
+    assert table["role"].tolist() == ["answer", "shadow"]
 
 
 def test_labels_carry_their_moments() -> None:
