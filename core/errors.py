@@ -17,6 +17,7 @@
     ├── Unavailable              something needed is not there right now; trying later may help
     │   ├── NoLiveVersion        the use case has no champion serving yet
     │   ├── Overloaded           the queue is full; the request was shed
+    │   ├── DeadlineMissed       there was no answer in time
     │   └── DependencyDown       Redis, MLflow, Prefect or the model host does not answer
     ├── DataError                a table or the offline log cannot be read or written as declared
     ├── TrainingError            a retrain cannot produce a version
@@ -150,6 +151,18 @@ class NoLiveVersion(Unavailable):
 
 class Overloaded(Unavailable):
     """The queue is full; the request was shed instead of kept waiting."""
+
+
+class DeadlineMissed(Unavailable):
+    """There was no answer in the time that was allowed.
+
+    Args:
+        allowed_s: that time, in seconds; 0 if it was over before the work began.
+    """
+
+    def __init__(self, allowed_s: float) -> None:
+        super().__init__(f"There was no answer within {allowed_s:.3g} s." if allowed_s else "The deadline has passed.")
+        self.allowed_s = allowed_s
 
 
 class DependencyDown(Unavailable):

@@ -59,9 +59,13 @@ class GatewaySettings(_Group):
     port: int = Field(18080, description="Port of the gateway.", ge=1, le=65535)
     api_key: SecretStr = Field(SecretStr(""), description="If set, every /v1 call must carry it in X-API-Key.")
     max_body_bytes: int = Field(2_097_152, description="Largest request body, in bytes.", ge=1024)
-    max_instances: int = Field(256, description="Most instances in one predict call.", ge=1)
+    max_instances: int = Field(256, description="Most instances in one predict call.", ge=1, le=65_535)
     max_events: int = Field(1000, description="Most events or labels in one call.", ge=1)
-    max_pending: int = Field(4096, description="Most instances waiting for the model before load is shed.", ge=1)
+    max_pending: int = Field(16_384, description="Most instances waiting for the model before load is shed.", ge=1)
+    max_wait_s: float = Field(
+        0.25, description="Seconds a request may be expected to wait for the model before load is shed.", gt=0
+    )
+    processes: int = Field(1, description="Gateway processes that share the port.", ge=1, le=64)
     timeout_s: float = Field(10.0, description="Seconds a prediction may take before it is given up.", gt=0)
     route_poll_s: float = Field(0.2, description="Seconds between looks at the route table.", gt=0)
 

@@ -229,7 +229,7 @@ def encode_predictions(  # noqa: PLR0913 - the fields of one record
     known: npt.NDArray[np.int64],
     known_views: Sequence[str],
     now_us: int,
-    ids: Sequence[str],
+    ids: Sequence[str] | Sequence[tuple[int, str]],
     at_us: npt.NDArray[np.int64],
     degraded: Sequence[Sequence[str]],
     matrix: npt.NDArray[np.float32],
@@ -237,28 +237,32 @@ def encode_predictions(  # noqa: PLR0913 - the fields of one record
     instances: Sequence[Mapping[str, Any]],
     columns: Sequence[str],
     role: str = ANSWER,
+    runs: Sequence[tuple[int, Mapping[str, Any]]] = (),
 ) -> Fields:
     """Fields of a predictions entry: one answered batch of n instances with its (n, d) matrix and n scores.
 
     `columns` names the matrix's columns, `known_views` (``<view>@<digest>``) those of `known` (n, v), what was known
     of each stored view; a version in service may have others than the current declaration. `role` is `ANSWER`, or
-    `SHADOW` where a client was answered by another version, under the same ids.
+    `SHADOW` where a client was answered by another version, under the same ids. `ids` may be runs instead: how many,
+    and what they begin with. `runs` says how many instances in order share which further fields.
     """
-    meta = {
+    meta: dict[str, Any] = {
         "use_case": use_case,
         "version": version,
         "role": role,
-        "known_views": list(known_views),
+        "known_views": known_views,
         "now_us": now_us,
-        "ids": list(ids),
+        "ids": ids,
         "at_us": at_us.tolist(),
-        "degraded": [list(reasons) for reasons in degraded],
-        "columns": list(columns),
+        "degraded": degraded,
+        "columns": columns,
     }
+    if runs:
+        meta["runs"] = runs
     return {
         "meta": orjson.dumps(meta),
         "known": np.ascontiguousarray(known, dtype="<i8").tobytes(),
         "x": np.ascontiguousarray(matrix, dtype="<f4").tobytes(),
         "scores": np.ascontiguousarray(scores, dtype="<f4").tobytes(),
-        "instances": orjson.dumps(list(instances)),
+        "instances": orjson.dumps(instances),
     }

@@ -27,15 +27,15 @@ class Tally:
     errors: int = 0
     latency: list[int] = field(default_factory=lambda: [0] * (len(LATENCY_BOUNDS_S) + 1))
 
-    def answered(self, seconds: float) -> None:
-        """Count a call that was answered."""
-        self.requests += 1
-        self.latency[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
+    def answered(self, seconds: float, n: int = 1) -> None:
+        """Count n calls that were answered in that time."""
+        self.requests += n
+        self.latency[bisect_left(LATENCY_BOUNDS_S, seconds)] += n
 
-    def failed(self) -> None:
-        """Count a call that was not."""
-        self.requests += 1
-        self.errors += 1
+    def failed(self, n: int = 1) -> None:
+        """Count n calls that were not."""
+        self.requests += n
+        self.errors += n
 
 
 @dataclass(frozen=True, slots=True)

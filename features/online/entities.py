@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from core.use_case import Field
+from features.online.instances import Instances
 from features.streams import Keys, entity_text, partition_of
 
 
@@ -55,33 +56,33 @@ class KeyGroup:
         self._required = not any(f.nullable for f in fields)
         self._partitions = partitions
 
-    def ask(self, instances: Sequence[Mapping[str, Any]]) -> Asked:
+    def ask(self, instances: Instances | Sequence[Mapping[str, Any]]) -> Asked:
         """The entities that n requests ask about.
 
         Raises:
             KeyError: if a request lacks a field that is not nullable.
         """
-        texts = self._one_field(instances) if len(self._names) == 1 else self._many_fields(instances)
+        asked = instances if isinstance(instances, Instances) else Instances(instances)
+        shared = [asked.shared(name) for name in self._names]
+        per_run = None not in shared
+        columns = shared if per_run else [asked.column(name) for name in self._names]
+        texts = self._texts(cast(list[list[Any]], columns))
         known = dict.fromkeys(texts)
         unique, has_null, place = [text for text in known if text is not None], None in known, None
-        if len(unique) < len(texts):
+        if len(unique) < len(texts) or per_run:
             numbers: dict[str | None, int] = {text: i for i, text in enumerate(unique)} | {None: len(unique)}
             place = np.array([numbers[text] for text in texts], dtype=np.intp)
+            place = asked.spread(place) if per_run else place
         partitions = [partition_of(text, self._partitions) for text in unique] if self._partitions > 1 else []
         return Asked([text.encode() for text in unique], partitions, place, has_null)
 
-    def _one_field(self, instances: Sequence[Mapping[str, Any]]) -> list[str | None]:
-        name = self._names[0]
-        values = [row[name] for row in instances] if self._required else [row.get(name) for row in instances]
-        return [None if value is None else str(value) for value in values]
-
-    def _many_fields(self, instances: Sequence[Mapping[str, Any]]) -> list[str | None]:
-        names = self._names
-        if self._required:
-            found = [[row[name] for name in names] for row in instances]
-        else:
-            found = [[row.get(name) for name in names] for row in instances]
-        return [None if None in values else entity_text(values) for values in found]
+    def _texts(self, columns: Sequence[Sequence[Any]]) -> list[str | None]:
+        for name, column in zip(self._names, columns, strict=True):
+            if self._required and None in column:
+                raise KeyError(name)
+        if len(columns) == 1:
+            return [None if value is None else str(value) for value in columns[0]]
+        return [None if None in values else entity_text(values) for values in zip(*columns, strict=True)]
 
 
 def prefixes(keys: Keys, digest: str, partitions: int) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from redis.cluster import RedisCluster
 
 from core.errors import DependencyDown
 from core.use_case import UseCase
-from features.columns import MatrixPlan, request_columns
+from features.columns import MatrixPlan
 from features.connection import REDIS_FAULTS, fetch
 from features.definitions import BatchView, feature_set, view_digest
 from features.online.entities import Asked, KeyGroup, prefixes
+from features.online.instances import Instances
 from features.online.multiget import MultiGet
 from features.online.stored_blocks import BatchBlock, WindowBlock
 from features.streams import Keys
@@ -93,11 +94,11 @@ class FeatureReader:
         self._read = self._read_cluster if isinstance(client, RedisCluster) else self._read_server
         self._last_pointers: list[int] = []
 
-    def assemble(self, instances: Sequence[Mapping[str, Any]], at_us: Ints) -> Assembled:
+    def assemble(self, instances: Instances | Sequence[Mapping[str, Any]], at_us: Ints) -> Assembled:
         """The features of `instances` at their times, with one round trip to Redis.
 
         Args:
-            instances: n mappings with the entities and request fields.
+            instances: n, or n mappings with the entities and request fields.
             at_us: shape (n,), microseconds since 1970 UTC.
 
         Raises:
@@ -105,14 +106,40 @@ class FeatureReader:
             KeyError: if an instance lacks an entity that is not nullable.
             TypeError, ValueError, OverflowError: if a field is not of its type.
         """
-        asked = {by: group.ask(instances) for by, group in self._groups.items()}
-        columns = request_columns(self._fields, instances, at_us)
+        rows = instances if isinstance(instances, Instances) else Instances(instances)
+        asked = {by: group.ask(rows) for by, group in self._groups.items()}
+        columns = rows.arrays(self._fields, at_us)
         try:
             pointers, packed = self._read(asked)
         except REDIS_FAULTS as error:
             raise DependencyDown("Redis", str(error)) from error
-        degraded: list[list[str]] = [[] for _ in instances]
-        known = np.empty((len(instances), len(self._stored)), dtype=np.int64)
+        return self._put_together(asked, pointers, packed, columns)
+
+    def assemble_unread(self, instances: Instances, at_us: Ints, reason: str) -> Assembled:
+        """The features as they are when nothing is known of any entity: for when Redis is away.
+
+        Each row is degraded for that one reason, if the use case has stored views at all. As nothing was known, an
+        audit finds the same values. Raises what `assemble` raises for fields.
+        """
+        asked = {by: group.ask(instances) for by, group in self._groups.items()}
+        columns = instances.arrays(self._fields, at_us)
+        nothing: list[list[bytes | None]] = [
+            [None] * (len(asked[stored.by].texts) + asked[stored.by].has_null) for stored in self._stored
+        ]
+        found = self._put_together(asked, [0] * len(self._pointer_keys), nothing, columns)
+        reasons = [reason] if self._stored else []
+        return replace(found, degraded=[list(reasons) for _ in range(len(instances))])
+
+    def _put_together(
+        self,
+        asked: Mapping[str, Asked],
+        pointers: Sequence[int],
+        packed: Sequence[Sequence[bytes | None]],
+        columns: Mapping[str, npt.NDArray[Any]],
+    ) -> Assembled:
+        at_us = columns["at"]
+        degraded: list[list[str]] = [[] for _ in range(len(at_us))]
+        known = np.empty((len(at_us), len(self._stored)), dtype=np.int64)
         blocks: dict[str, npt.NDArray[Any]] = {}
         for i, (stored, values) in enumerate(zip(self._stored, packed, strict=True)):
             place, block = asked[stored.by].place, stored.block

@@ -11,9 +11,11 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
+from core.prediction_ids import ids_of
 from core.use_case import Field, UseCase
 from features.columns import column_array
 from features.offline.log import stamp
+from features.online.instances import Instances
 from features.streaming.declared import Declared
 from features.streaming.entries import Events, LogEntry, decode, fitted
 from features.streams import ANSWER, Entry, entry_id_of, position_of
@@ -140,29 +142,32 @@ def _as_sent(events: Events) -> tuple[dict[str, npt.NDArray[Any]], Bools]:
     return columns, np.ones(len(events), dtype=bool)
 
 
-def _request_columns(fields: Sequence[Field] | None, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _request_columns(fields: Sequence[Field] | None, instances: Instances) -> dict[str, Any]:
     """The fields as columns; what was acknowledged is kept, also where today's declaration is another.
 
     A field that is required today and absent in a row becomes null there; of a use case that is no longer declared
     (None), the values are kept as they came.
     """
     if fields is None:
-        names = dict.fromkeys(name for row in rows for name in row if name != "at")
-        return {name: [row.get(name) for row in rows] for name in names}
+        names = dict.fromkeys(name for row in instances.plain() for name in row if name != "at")
+        return {name: instances.column(name) for name in names}
     columns = {}
     for field in fields:
-        values = [row.get(field.name) for row in rows]
+        values = instances.column(field.name)
         fitting = field if None not in values else replace(field, nullable=True)
         columns[field.name] = column_array(fitting, values)
     return columns
 
 
 def _prediction_rows(entry: Mapping[bytes, bytes], meta: Mapping[str, Any], use_case: UseCase | None) -> pd.DataFrame:
-    instances = orjson.loads(entry[b"instances"])
+    instances = Instances(orjson.loads(entry[b"instances"]), meta.get("runs", ()))
     n = len(instances)
+    ids = meta["ids"]
+    if n and type(ids[0]) is list:
+        ids = [identity for size, base in ids for identity in ids_of(base, size)]
     matrix = np.frombuffer(entry[b"x"], dtype="<f4").reshape(n, -1)
     columns: dict[str, Any] = {
-        "prediction_id": meta["ids"], "version": [meta["version"]] * n, "role": [meta.get("role", ANSWER)] * n,
+        "prediction_id": ids, "version": [meta["version"]] * n, "role": [meta.get("role", ANSWER)] * n,
         "score": np.frombuffer(entry[b"scores"], dtype="<f4"),
         "degraded": [len(reasons) > 0 for reasons in meta["degraded"]],
     }  # fmt: skip

@@ -21,17 +21,22 @@ from features.definitions import key_groups
 from features.streams import Keys
 from serving.gateway.asgi import Gateway
 from serving.gateway.coalescer import Coalescer, Limits
-from serving.gateway.endpoints import Endpoint, Events, Feedback, Predict
+from serving.gateway.door import Door, by_path
+from serving.gateway.endpoints import Events, Feedback, Predict
+from serving.gateway.exchange import Endpoint
+from serving.gateway.failover import FailoverCaller
 from serving.gateway.host_caller import HostCaller
 from serving.gateway.intake import Intake
 from serving.gateway.magnitudes import within_resolution
 from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.model_caller import FailoverCaller, ModelCaller
+from serving.gateway.model_caller import ModelCaller
 from serving.gateway.openapi import describe
 from serving.gateway.pages import build_pages
+from serving.gateway.predictor import Predictor
 from serving.gateway.request_clock import EventTime, RequestClock, ServerTime
 from serving.gateway.route_table import InFlight, RouteTable
 from serving.gateway.store import RedisStore, Store
+from serving.gateway.tallies import Tallies
 from serving.torchserve.tokens import Tokens
 
 
@@ -69,20 +74,25 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
         outside: what is reached over the network.
     """
     metrics, in_flight, keys = GatewayMetrics(), InFlight(), Keys(settings.redis.namespace)
+    tallies = Tallies(metrics)
     routes = RouteTable(
         outside.store,
         routes_key=keys.routes,
         gateways_key=keys.gateways,
         gateway_id=f"{os.getpid()}-{secrets.token_hex(4)}",
         in_flight=in_flight,
+        tallies=tallies,
     )
     caller = _LateCaller(outside.caller)
     limits = Limits(
         max_pending=settings.gateway.max_pending,
+        max_wait_s=settings.gateway.max_wait_s,
         timeout_s=settings.gateway.timeout_s,
+        max_calls=settings.torchserve.workers,
         same_now=settings.clock == "event",
     )
-    coalescer = Coalescer(FailoverCaller(caller, routes, in_flight), in_flight, limits, metrics)
+    failover = FailoverCaller(caller, routes, in_flight, tallies, metrics)
+    coalescer = Coalescer(failover, in_flight, limits, metrics)
     stream = settings.stream
     intake = Intake(outside.store, keys, partitions=stream.partitions, max_entries=stream.max_entries)
     declared = list(use_cases.values())
@@ -93,28 +103,29 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     most, secret = settings.gateway.max_events, settings.signing_secret()
 
     def endpoints_of(name: str, use_case: UseCase) -> dict[str, Endpoint]:
-        predict = Predict(
+        predictor = Predictor(
             use_case,
             secret=secret,
-            most=settings.gateway.max_instances,
             routes=routes,
             coalescer=coalescer,
             metrics=metrics,
+            mirror_below=settings.gateway.max_pending // 4,
         )
+        predict = Predict(use_case, predictor=predictor, most=settings.gateway.max_instances, metrics=metrics)
         return {"predict": predict, "feedback": Feedback(name, secret=secret, most=most, intake=intake)}
 
-    return Gateway(
-        endpoints={name: endpoints_of(name, use_case) for name, use_case in use_cases.items()},
-        sources={
-            name: Events(source, groups=key_groups(declared, name), most=most, intake=intake)
-            for name, source in sources.items()
-        },
-        pages=pages,
+    by_source = {
+        name: Events(source, groups=key_groups(declared, name), most=most, intake=intake)
+        for name, source in sources.items()
+    }
+    door = Door(
+        by_path({name: endpoints_of(name, use_case) for name, use_case in use_cases.items()}, by_source.items()),
         clock=outside.clock,
         metrics=metrics,
         api_key=settings.gateway.api_key.get_secret_value(),
         max_body_bytes=settings.gateway.max_body_bytes,
     )
+    return Gateway(door, use_cases=use_cases, sources=sources, pages=pages, metrics=metrics)
 
 
 class _LateCaller:
@@ -124,7 +135,7 @@ class _LateCaller:
         self._make = make
         self._caller: ModelCaller | None = None
 
-    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         if self._caller is None:
             self._caller = self._make()
         return await self._caller.score(use_case, version, body)

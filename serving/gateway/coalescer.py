@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.errors import Overloaded
+from core.errors import DeadlineMissed, Overloaded
 from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.model_caller import CallFailed, DeadlineMissed, ModelCaller
+from serving.gateway.model_caller import CallFailed, ModelCaller
 from serving.gateway.route_table import InFlight
 
 _SMOOTHING = 0.2  # weight of the newest call in the estimate of how fast a version is
@@ -28,7 +29,6 @@ class Question:
         now_us: the gateway's now; only questions with the same now share a call when history is replayed.
         role: ``answer``, or ``shadow`` for one that no client gets the answer of.
         log: whether it ends in the prediction log.
-        traceparent: the client's, if it is to be passed on.
     """
 
     rows: list[dict[str, Any]]
@@ -286,7 +286,7 @@ def _body(batch: list[_Ask], within_s: float) -> dict[str, Any]:
         "instances": rows,
         "calls": [[len(q.rows), q.at_us, q.ids, q.context, q.log] for q in questions],
         "now_us": first.now_us if len(questions) == 1 else max(q.now_us for q in questions),
-        "within_us": int(within_s * 1e6),
+        "until_us": time.time_ns() // 1000 + int(within_s * 1e6),
     }
     if first.role != "answer":
         body["role"] = first.role

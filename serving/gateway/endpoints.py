@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from time import perf_counter
-from typing import Any, Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
+from typing import Any
 
 import orjson
 
 from core.errors import UnknownPrediction
 from core.logs import use_case_var
-from core.prediction_ids import is_issued, issue_ids
+from core.prediction_ids import is_issued
 from core.use_case import EventSource, UseCase
 from features.definitions import feature_set
 from features.streams import encode_labels
-from serving.gateway.coalescer import Answer, Coalescer, Question
+from serving.gateway.exchange import Call, RawHeaders, Reply, Respond, header
 from serving.gateway.intake import Intake
 from serving.gateway.json_body import parse_object
 from serving.gateway.metrics import GatewayMetrics
-from serving.gateway.model_caller import CallFailed
-from serving.gateway.problems import Fault, InvalidFields, shown
-from serving.gateway.route_table import RouteTable
+from serving.gateway.predictor import Asked, Predictor, Scored
+from serving.gateway.problems import BadHeader, Fault, InvalidFields, shown
 from serving.gateway.validation import (
     AHEAD_US,
+    InstanceRules,
     RecordRules,
     Rejected,
     moment_rule,
@@ -33,36 +33,9 @@ from serving.gateway.validation import (
     within,
 )
 
-Headers = tuple[tuple[bytes, bytes], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A successful answer.
-
-    Args:
-        status: HTTP status.
-        body: JSON.
-        headers: further headers, lower-case names.
-    """
-
-    status: int
-    body: bytes
-    headers: Headers = ()
-
-
-class Endpoint(Protocol):
-    """Answers a POST. Must not keep anything of a request it refuses."""
-
-    route: str
-
-    async def __call__(self, body: bytes, now_us: int) -> Reply:
-        """Answer a request's body, given the moment that counts as now (µs since 1970 UTC).
-
-        Raises:
-            EvergreenError: to be answered with a problem document.
-        """
-        ...
+TIMEOUT_HEADER = "X-Evergreen-Timeout-Ms"
+_TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
+_LONGEST_TIMEOUT_MS = 600_000
 
 
 class Predict:
@@ -70,81 +43,114 @@ class Predict:
 
     Args:
         use_case: its declaration.
-        secret: what prediction ids are signed with.
+        predictor: has them scored.
         most: most instances per call.
-        routes: which version is live.
-        coalescer: asks the model host.
         metrics: where predictions are counted.
     """
 
     route = "/v1/models/{use_case}/predict"
+    scope = "predict"
 
-    def __init__(
-        self,
-        use_case: UseCase,
-        *,
-        secret: bytes,
-        most: int,
-        routes: RouteTable,
-        coalescer: Coalescer,
-        metrics: GatewayMetrics,
-    ) -> None:
+    def __init__(self, use_case: UseCase, *, predictor: Predictor, most: int, metrics: GatewayMetrics) -> None:
+        self.use_case = use_case.name
         self._name = use_case.name
-        self._rules = record_rules(use_case.request_fields, at=moment_rule(required=False))
+        self._rules = InstanceRules(use_case.request_fields, most)
         self._lateness_us = int(feature_set(use_case).lateness.total_seconds() * 1_000_000)
-        self._secret = secret
-        self._most = most
-        self._routes = routes
-        self._coalescer = coalescer
+        self._predictor = predictor
         self._metrics = metrics
 
-    async def __call__(self, body: bytes, now_us: int) -> Reply:
+    def begin(self, call: Call, respond: Respond) -> None:
         """Answer ``{"instances": […]}`` with scores, prediction ids, the version and what was degraded."""
-        started = perf_counter()
-        use_case_var.set(self._name)
-        instances = self._read(parse_object(body), now_us)
-        at_us = [now_us if (at := row.pop("at")) is None else at for row in instances]
-        version = self._routes.live(self._name).version
-        ids = issue_ids(self._secret, self._name, now_us // 1000, len(instances))
-        answer = await self._score(version, Question(instances, at_us, ids, now_us))
-        degraded = [{"instance": i, "reasons": why} for i, why in enumerate(answer.degraded) if why]
-        reply = orjson.dumps(
-            {
-                "predictions": answer.predictions,
-                "prediction_ids": ids,
-                "model_version": answer.version,
-                "degraded": degraded,
-            }
-        )
-        total_s = perf_counter() - started
-        self._metrics.predicted(self._name, total_s, len(degraded))
-        timing = b"model;dur=%.2f, total;dur=%.2f" % (answer.model_s * 1e3, total_s * 1e3)
-        return Reply(200, reply, ((b"server-timing", timing),))
+        began_s = monotonic()
+        self._predictor.require_room()
+        asked = self._read(call)
 
-    async def _score(self, version: str, question: Question) -> Answer:
-        try:
-            return await self._coalescer.score(self._name, version, question)
-        except CallFailed as failure:
-            if failure.status == 400:  # a served version may be stricter than the declaration read at start
-                remedy = f"Compare with the fields of GET /v1/models/{self._name}."
-                raise InvalidFields([Fault("instances", f"Version {version} refuses them.", remedy)]) from failure
-            raise
+        def done(result: Scored | BaseException) -> None:
+            respond(self._reply(result, began_s) if isinstance(result, Scored) else result)
 
-    def _read(self, document: dict[str, Any], now_us: int) -> list[dict[str, Any]]:
+        self._predictor.ask(asked, done)
+
+    def _reply(self, scored: Scored, began_s: float) -> Reply:
+        document: dict[str, Any] = {
+            "predictions": scored.predictions,
+            "prediction_ids": scored.ids,
+            "model_version": scored.version,
+            "degraded": [{"instance": i, "reasons": why} for i, why in scored.degraded],
+        }
+        if scored.versions is not None:
+            document["model_versions"] = scored.versions
+        body = orjson.dumps(document)
+        stages, total_s = scored.stages, monotonic() - began_s
+        queue_s, call_s = stages.called_s - stages.asked_s, stages.answered_s - stages.called_s
+        self._metrics.predicted(self._name, total_s, queue_s, len(scored.degraded))
+        timing = b"queue;dur=%.2f, features;dur=%.2f, model;dur=%.2f, log;dur=%.2f, host;dur=%.2f, total;dur=%.2f" % (
+            queue_s * 1e3, stages.features_s * 1e3, stages.model_s * 1e3, stages.log_s * 1e3, call_s * 1e3,
+            total_s * 1e3,
+        )  # fmt: skip
+        return Reply(200, body, ((b"server-timing", timing),))
+
+    def _read(self, call: Call) -> Asked:
+        timeout_s = timeout_of(call.headers)
+        rows, context, moments = self._rules.read(parse_object(call.body))
+        now_us = call.now_us
+        if moments is None:
+            return Asked(rows, context, now_us, now_us, timeout_s)
         earliest_us, latest_us = now_us - self._lateness_us, now_us + AHEAD_US
-        check = self._rules.check
-
-        def read(record: Any, path: str, faults: list[Fault]) -> dict[str, Any] | None:
-            row = check(record, path, faults)
-            if row is not None and row["at"] is not None:
-                why = within(row["at"], earliest_us=earliest_us, latest_us=latest_us)
-                _note(why, f"{path}.at", faults)
-            return row
-
-        return _faultless(read_records(document, "instances", self._most, read))
+        faults: list[Fault] = []
+        for path, at in moments:
+            if at is not None:
+                _note(within(at, earliest_us=earliest_us, latest_us=latest_us), path, faults)
+        if faults:
+            raise InvalidFields(faults)
+        return Asked(rows, context, [now_us if at is None else at for _, at in moments], now_us, timeout_s)
 
 
-class Feedback:
+def timeout_of(headers: RawHeaders) -> float | None:
+    """Seconds that a request allows for its answer; None if it does not say.
+
+    Raises:
+        BadHeader: if it is no whole number of milliseconds from 1 to 600,000.
+    """
+    value = header(headers, _TIMEOUT_HEADER)
+    if value is None:
+        return None
+    if not value.isdigit() or len(value) > 6 or not 1 <= int(value) <= _LONGEST_TIMEOUT_MS:
+        raise BadHeader(
+            f"Must be a whole number of milliseconds, got {shown(value.decode('latin-1'))}.",
+            field=TIMEOUT_HEADER,
+            remedy=f"Send 1 to {_LONGEST_TIMEOUT_MS}, or leave it out.",
+        )
+    return int(value) / 1000
+
+
+class _Stored:
+    """An endpoint that answers once what it was sent is stored."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, call: Call, respond: Respond) -> None:
+        """Begin to answer; `respond` gets the reply or what went wrong."""
+        store = self.read(call)
+        task = asyncio.get_running_loop().create_task(_answer(store, respond))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def read(self, call: Call) -> Callable[[], Awaitable[Reply]]:
+        """Check a call, and return what stores it."""
+        raise NotImplementedError
+
+
+async def _answer(store: Callable[[], Awaitable[Reply]], respond: Respond) -> None:
+    try:
+        reply = await store()
+    except Exception as error:  # the top of a task: whoever waits is told
+        respond(error)
+    else:
+        respond(reply)
+
+
+class Feedback(_Stored):
     """Takes labels for predictions of one use case.
 
     Args:
@@ -156,7 +162,11 @@ class Feedback:
 
     route = "/v1/models/{use_case}/feedback"
 
+    scope = "feedback"
+
     def __init__(self, use_case: str, *, secret: bytes, most: int, intake: Intake) -> None:
+        super().__init__()
+        self.use_case = use_case
         self._name = use_case
         self._secret = secret
         self._most = most
@@ -169,9 +179,10 @@ class Feedback:
             }
         )
 
-    async def __call__(self, body: bytes, now_us: int) -> Reply:
+    def read(self, call: Call) -> Callable[[], Awaitable[Reply]]:
         """Answer ``{"labels": […]}`` with 202 once the labels are stored."""
-        records = _faultless(read_records(parse_object(body), "labels", self._most, _reader(self._rules, now_us)))
+        now_us = call.now_us
+        records = _faultless(read_records(parse_object(call.body), "labels", self._most, _reader(self._rules, now_us)))
         seen: set[str] = set()
         for i, record in enumerate(records):
             identity = record["prediction_id"]
@@ -193,11 +204,16 @@ class Feedback:
             }
             for record in records
         ]
-        await self._intake.labels(encode_labels(self._name, labels, now_us))
-        return Reply(202, orjson.dumps({"accepted": len(labels)}))
+
+        async def store() -> Reply:
+            use_case_var.set(self._name)
+            await self._intake.labels(encode_labels(self._name, labels, now_us))
+            return Reply(202, orjson.dumps({"accepted": len(labels)}))
+
+        return store
 
 
-class Events:
+class Events(_Stored):
     """Takes events of one source.
 
     Args:
@@ -209,7 +225,11 @@ class Events:
 
     route = "/v1/events/{source}"
 
+    scope = "events"
+    use_case = None
+
     def __init__(self, source: EventSource, *, groups: Sequence[tuple[str, ...]], most: int, intake: Intake) -> None:
+        super().__init__()
         self._name = source.name
         self._groups = groups
         self._most = most
@@ -217,14 +237,19 @@ class Events:
         further = {"id": text_rule("unique within the source"), "at": moment_rule(required=True)}
         self._rules = record_rules(source.fields, **further)
 
-    async def __call__(self, body: bytes, now_us: int) -> Reply:
+    def read(self, call: Call) -> Callable[[], Awaitable[Reply]]:
         """Answer ``{"events": […]}`` with 202 and the positions in the log once the events are stored."""
-        records = _faultless(read_records(parse_object(body), "events", self._most, _reader(self._rules, now_us)))
+        now_us = call.now_us
+        records = _faultless(read_records(parse_object(call.body), "events", self._most, _reader(self._rules, now_us)))
         for record in records:
             record["at_us"] = record.pop("at")
-        positions = await self._intake.events(self._name, self._groups, records, now_us)
-        answer = {"accepted": len(records), "positions": positions}
-        return Reply(202, orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS))
+
+        async def store() -> Reply:
+            positions = await self._intake.events(self._name, self._groups, records, now_us)
+            answer = {"accepted": len(records), "positions": positions}
+            return Reply(202, orjson.dumps(answer, option=orjson.OPT_NON_STR_KEYS))
+
+        return store
 
 
 def _reader(rules: RecordRules, now_us: int) -> Any:

@@ -47,17 +47,22 @@ Respond = Callable[[Reply | BaseException], None]
 
 
 class Endpoint(Protocol):
-    """Answers POSTs to one route. Must not keep anything of a call it refuses.
+    """Answers POSTs to one route. Must not keep anything of a call it refuses."""
 
-    Args:
-        route: the path as a template, for metrics and documents.
-        scope: what an API key must allow.
-        use_case: the use case it is about; None if of no one.
-    """
+    @property
+    def route(self) -> str:
+        """The path as a template, for metrics and documents."""
+        ...
 
-    route: str
-    scope: str
-    use_case: str | None
+    @property
+    def scope(self) -> str:
+        """What an API key must allow."""
+        ...
+
+    @property
+    def use_case(self) -> str | None:
+        """The use case it is about; None if of no one."""
+        ...
 
     def begin(self, call: Call, respond: Respond) -> None:
         """Begin to answer; `respond` is called now or later, exactly once unless this raises.

@@ -13,7 +13,7 @@ from serving.gateway.model_caller import CallFailed
 
 _CONNECT_S = 2.0
 _JSON = {"Content-Type": "application/json"}
-_SCORE = (float, int, type(None))  # null: the model gave no finite score, which `degraded` then says
+_SCORES = {float, int, type(None)}  # null: the model gave no finite score, which `degraded` then says
 
 
 class HostCaller:
@@ -67,13 +67,18 @@ def _wrong_key(status: int, answer: bytes) -> bool:
 
 
 def _checked(answer: bytes, n: int, who: str) -> dict[str, Any]:
-    """The answer, proven to hold n scores and n lists of reasons."""
+    """The answer, proven to hold n scores and what was missing."""
     try:
-        document = orjson.loads(answer)
-        scores, degraded = document["predictions"], document.setdefault("degraded", [[]] * n)
-        if len(scores) == len(degraded) == n and all(type(score) in _SCORE for score in scores):
+        document: dict[str, Any] = orjson.loads(answer)
+        scores = document["predictions"]
+        if len(scores) == n and _SCORES.issuperset(map(type, scores)):
             document["model_version"] = str(document["model_version"])
-            return dict(document)
+            missing = document.setdefault("degraded", [])
+            if any(type(each["instance"]) is not int or type(each["reasons"]) is not list for each in missing):
+                raise ValueError("degraded")
+            document.setdefault("timing", (0.0, 0.0, 0.0))
+            document.setdefault("logged", "")
+            return document
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CallFailed(f"{who} sent an answer that cannot be understood: {answer[:200]!r}", 502) from error
     raise CallFailed(f"{who} did not answer {n} instances with {n} scores: {answer[:200]!r}", 502)

@@ -16,7 +16,7 @@ from serving.gateway.problems import MalformedBody, TooSlow, shown
 if TYPE_CHECKING:
     from starlette.types import Receive
 
-_BODY_TIME_S = 10.0
+BODY_TIME_S = 10.0
 
 
 class ClientGone(Exception):
@@ -39,14 +39,12 @@ async def read_body(headers: Iterable[tuple[bytes, bytes]], receive: Receive, li
     """
     for name, value in headers:
         if name == b"content-length" and value.isdigit() and (len(value) > 18 or int(value) > limit):
-            raise _too_large(limit)
+            raise too_large(limit)
     try:
-        async with asyncio.timeout(_BODY_TIME_S):
+        async with asyncio.timeout(BODY_TIME_S):
             return await _gather(receive, limit)
     except TimeoutError as error:
-        raise TooSlow(
-            f"The body did not arrive within {_BODY_TIME_S:g} s.", remedy="Send the whole body at once."
-        ) from error
+        raise too_slow() from error
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -82,7 +80,7 @@ async def _gather(receive: Receive, limit: int) -> bytes:
         chunk = message.get("body", b"")
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else bytes(chunk)
         chunks.append(chunk)
@@ -112,7 +110,13 @@ def _is_encodable(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _too_large(limit: int) -> TooLarge:
+def too_slow() -> TooSlow:
+    """The error for a body that takes too long."""
+    return TooSlow(f"The body did not arrive within {BODY_TIME_S:g} s.", remedy="Send the whole body at once.")
+
+
+def too_large(limit: int) -> TooLarge:
+    """The error for a body of more than `limit` bytes."""
     return TooLarge(f"The body is larger than {limit} bytes.", remedy="Split the call into smaller ones.")
 
 

@@ -16,7 +16,7 @@ from core.logs import configure_logging
 from core.settings import Settings, load_settings
 from serving.gateway.app import build_gateway, real_outside
 from serving.gateway.asgi import Gateway
-from serving.gateway.protocol import GuardedProtocol
+from serving.gateway.protocol import GatewayProtocol
 
 _BACKLOG = 2048
 _DRAIN_EXTRA_S = 2
@@ -86,7 +86,7 @@ def _serve(settings: Settings, gateway: Gateway, listener: socket.socket) -> Non
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     config = uvicorn.Config(
         gateway,
-        http=GuardedProtocol,
+        http=GatewayProtocol,
         ws="none",
         loop="uvloop",
         lifespan="on",

@@ -2,66 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _INSTANCES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_PREFIX = "evergreen_gateway"
 
 
 class GatewayMetrics:
-    """The gateway's counters and histograms, in a registry of their own."""
+    """The gateway's counters and histograms, in a registry of their own.
+
+    What is measured per call of the model host is measured once for all requests that share the call.
+    """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self._requests = Counter(
-            "evergreen_gateway_requests", "Requests answered.", ("route", "status"), registry=self.registry
-        )
-        self._latency = Histogram(
-            "evergreen_gateway_latency_seconds",
-            "Seconds per predict request: total, and of that the model host.",
-            ("stage",),
+        self._requests = self._counter("requests", "Requests answered.", "route", "status")
+        self._shed = self._counter("shed", "Predict requests refused at once, as they would wait too long.", "reason")
+        self._degraded = self._counter("degraded", "Predictions made with a missing or stale feature.")
+        self._answers = self._counter("answers", "Predict requests by the version that answered.", "version")
+        self._errors = self._counter("version_errors", "Predict requests a version gave no scores for.", "version")
+        self._retries = self._counter("retries", "Calls of the model host made again.", "outcome", by_use_case=False)
+        self._shadows = self._counter("shadow", "Predict requests mirrored to a shadow.", "outcome")
+        self._spooled = self._counter("log_spooled", "Calls whose predictions had to be logged on disk for now.")
+        self._stage = Histogram(
+            f"{_PREFIX}_stage_seconds",
+            "Seconds: of a predict request total and queue; of a call of the model host call, features, model and log.",
+            ("use_case", "stage"),
             buckets=_SECONDS,
             registry=self.registry,
         )
         self._batch = Histogram(
-            "evergreen_gateway_batch_instances",
+            f"{_PREFIX}_batch_instances",
             "Instances per call of the model host.",
+            ("use_case",),
             buckets=_INSTANCES,
             registry=self.registry,
         )
-        self.shed = Counter("evergreen_gateway_shed", "Predict requests refused: queue full.", registry=self.registry)
-        self._degraded = Counter(
-            "evergreen_gateway_degraded",
-            "Predictions made with a missing or stale feature.",
-            ("use_case",),
+        self._breaker = Gauge(
+            f"{_PREFIX}_breaker_open",
+            "1 while a version is left alone.",
+            ("use_case", "version"),
             registry=self.registry,
         )
-        self.pending = Gauge(
-            "evergreen_gateway_pending_instances", "Instances accepted and not answered.", registry=self.registry
+        self._pending = Gauge(
+            f"{_PREFIX}_pending_instances", "Instances accepted and not answered.", registry=self.registry
         )
-        self._total = self._latency.labels("total")
-        self._model = self._latency.labels("model")
-        self._by_route: dict[tuple[str, int], Counter] = {}
+        self.pending = 0
+        self._children: dict[Any, Any] = {}
 
     def answered(self, route: str, status: int) -> None:
         """Count one request."""
-        counter = self._by_route.get((route, status))
+        key = route, status
+        counter = self._children.get(key)
         if counter is None:
-            counter = self._by_route[route, status] = self._requests.labels(route, str(status))
+            counter = self._children[key] = self._requests.labels(route, str(status))
         counter.inc()
 
-    def predicted(self, use_case: str, seconds: float, degraded: int) -> None:
+    def predicted(self, use_case: str, total_s: float, queue_s: float, degraded: int) -> None:
         """Record one answered predict request."""
-        self._total.observe(seconds)
+        self._observe(use_case, "total", total_s)
+        self._observe(use_case, "queue", queue_s)
         if degraded:
             self._degraded.labels(use_case).inc(degraded)
 
-    def called(self, seconds: float, instances: int) -> None:
-        """Record one call of the model host."""
-        self._model.observe(seconds)
-        self._batch.observe(instances)
+    def called(self, use_case: str, answer: Mapping[str, Any], instances: int, call_s: float) -> None:
+        """Record one answered call of the model host."""
+        self._observe(use_case, "call", call_s)
+        for stage, seconds in zip(("features", "model", "log"), answer["timing"], strict=False):
+            self._observe(use_case, stage, seconds)
+        batch = self._children.get(use_case)
+        if batch is None:
+            batch = self._children[use_case] = self._batch.labels(use_case)
+        batch.observe(instances)
+        if answer["logged"] == "spool":
+            self._spooled.labels(use_case).inc()
+
+    def shed(self, use_case: str, reason: str) -> None:
+        """Count a request that was refused at once."""
+        self._shed.labels(use_case, reason).inc()
+
+    def answered_by(self, use_case: str, version: str, n: int) -> None:
+        """Count requests that a version answered."""
+        self._answers.labels(use_case, version).inc(n)
+
+    def failed_by(self, use_case: str, version: str, n: int) -> None:
+        """Count requests that a version did not answer."""
+        self._errors.labels(use_case, version).inc(n)
+
+    def retried(self, outcome: str) -> None:
+        """Count a call made again, or not made again for want of budget."""
+        self._retries.labels(outcome).inc()
+
+    def mirrored(self, use_case: str, outcome: str) -> None:
+        """Count a request that a shadow was to be asked, too."""
+        self._shadows.labels(use_case, outcome).inc()
+
+    def breaker(self, use_case: str, version: str, *, is_open: bool) -> None:
+        """Note whether a version is left alone."""
+        self._breaker.labels(use_case, version).set(is_open)
 
     def page(self) -> bytes:
         """Everything, in Prometheus's text format."""
+        self._pending.set(self.pending)
         return generate_latest(self.registry)
+
+    def _observe(self, use_case: str, stage: str, seconds: float) -> None:
+        key = use_case, stage
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = self._stage.labels(use_case, stage)
+        child.observe(seconds)
+
+    def _counter(self, name: str, what: str, *labels: str, by_use_case: bool = True) -> Counter:
+        names = labels if "route" in labels or not by_use_case else ("use_case", *labels)
+        return Counter(f"{_PREFIX}_{name}", what, names, registry=self.registry)

@@ -1,16 +1,12 @@
-"""Asking the model host for scores, and trying again where that can help."""
+"""Asking the model host for scores."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from core.errors import DependencyDown
-from serving.gateway.route_table import InFlight, RouteTable
-
-_PAUSE_S = 0.05
 
 
 class CallFailed(DependencyDown):
@@ -45,16 +41,17 @@ class CallFailed(DependencyDown):
 class ModelCaller(Protocol):
     """Scores instances with one version. A call must be safe to repeat, and to cancel at any point."""
 
-    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Send one request to a version and return its answer.
 
         Args:
             use_case: the use case's name.
             version: the version that shall answer.
-            body: ``instances``, ``at_us``, ``prediction_ids`` (n each) and ``now_us``.
+            body: as a gateway sends it, see ``serving.torchserve.wire.parse``.
 
         Returns:
-            ``predictions`` (n floats), ``degraded`` (n lists of reasons) and ``model_version``.
+            ``predictions`` (n floats), ``degraded`` (objects with ``instance`` and ``reasons``, by instance),
+            ``model_version``, ``timing`` (seconds for features, model and log) and ``logged``.
 
         Raises:
             CallFailed: if there are no scores.
@@ -79,76 +76,20 @@ class MemoryModelCaller:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer once the gate is open; a row whose instance says ``unknown`` is degraded."""
         self.calls.append((use_case, version, body))
         await self.gate.wait()
-        degraded = [["profile: unknown entity"] if "unknown" in row.values() else [] for row in body["instances"]]
+        degraded = [
+            {"instance": i, "reasons": ["profile: unknown entity"]}
+            for i, row in enumerate(body["instances"])
+            if "unknown" in row.values()
+        ]
         scores = self._answer(use_case, version, body)
-        return {"predictions": scores, "degraded": degraded, "model_version": version}
+        timing = (0.0, 0.0, 0.0)
+        return {
+            "predictions": scores, "degraded": degraded, "model_version": version, "timing": timing, "logged": "stream"
+        }  # fmt: skip
 
     async def close(self) -> None:
         """Nothing to let go of."""
-
-
-class FailoverCaller:
-    """Tries a failed call once more where that can help; predictions are idempotent by their id.
-
-    If the route names another version by now, that one is asked (once). If the host had no worker or
-    nobody was listening, the same call is made again after 50 ms (once).
-
-    Args:
-        inner: makes the calls.
-        routes: says which version is live now.
-        in_flight: told of calls to another version than was first asked.
-        pause: waits some seconds.
-    """
-
-    def __init__(
-        self,
-        inner: ModelCaller,
-        routes: RouteTable,
-        in_flight: InFlight,
-        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    ) -> None:
-        self._inner = inner
-        self._routes = routes
-        self._in_flight = in_flight
-        self._pause = pause
-
-    async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask `version`, and on failure what may help."""
-        try:
-            return await self._inner.score(use_case, version, body)
-        except CallFailed as failure:
-            return await self._again(use_case, version, body, failure)
-
-    async def close(self) -> None:
-        """Close the inner caller."""
-        await self._inner.close()
-
-    async def _again(self, use_case: str, version: str, body: Mapping[str, Any], failure: CallFailed) -> dict[str, Any]:
-        moved = waited = False
-        while True:
-            live = await self._live_version(use_case, version, failure)
-            if live != version and not moved:
-                moved = True
-            elif failure.passing and not waited:
-                waited = True
-                await self._pause(_PAUSE_S)
-                live = await self._live_version(use_case, version, failure)
-            else:
-                raise failure
-            version = live
-            try:
-                with self._in_flight.counted(use_case, version, len(body["instances"])):
-                    return await self._inner.score(use_case, version, body)
-            except CallFailed as next_failure:
-                failure = next_failure
-
-    async def _live_version(self, use_case: str, version: str, failure: CallFailed) -> str:
-        if failure.gone:
-            with suppress(DependencyDown):
-                await self._routes.refresh()
-        route = self._routes.find(use_case)
-        return route.version if route else version

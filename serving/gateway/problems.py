@@ -46,6 +46,10 @@ class TooSlow(errors.RequestError):
     """The body did not arrive in time."""
 
 
+class DeadlineTooShort(errors.RequestError):
+    """The answer was not there by the deadline that the request itself had set."""
+
+
 class StreamFull(errors.Overloaded):
     """What a client sends comes faster than it is read: it is for the client to slow down."""
 
@@ -88,6 +92,7 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     errors.Unavailable: 503,
     errors.NoLiveVersion: 503,
     errors.Overloaded: 503,
+    errors.DeadlineMissed: 503,
     errors.DependencyDown: 503,
     errors.DataError: 500,
     errors.TrainingError: 500,
@@ -104,6 +109,7 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     UnknownPath: 404,
     WrongMethod: 405,
     TooSlow: 408,
+    DeadlineTooShort: 408,
     InvalidFields: 422,
     StreamFull: 429,
 }

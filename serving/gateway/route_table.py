@@ -8,29 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-
-import orjson
 
 from core.errors import DependencyDown, NoLiveVersion
 from serving.gateway.store import Store
+from serving.gateway.tallies import Tallies
+from serving.gateway_report import Report
+from serving.routing import Route
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a use case's predictions go.
-
-    Args:
-        version: the live version.
-        generation: number of the deployment.
-        at: ISO 8601 moment since when it is live.
-    """
-
-    version: str
-    generation: int
-    at: str
 
 
 class InFlight:
@@ -69,14 +54,25 @@ class RouteTable:
         gateways_key: the hash this gateway reports to.
         gateway_id: this gateway's name there.
         in_flight: what to report as in flight.
+        tallies: what to report of how each version does.
     """
 
-    def __init__(self, store: Store, *, routes_key: str, gateways_key: str, gateway_id: str, in_flight: InFlight):
+    def __init__(
+        self,
+        store: Store,
+        *,
+        routes_key: str,
+        gateways_key: str,
+        gateway_id: str,
+        in_flight: InFlight,
+        tallies: Tallies,
+    ) -> None:
         self._store = store
         self._routes_key = routes_key
         self._gateways_key = gateways_key
         self._gateway_id = gateway_id
         self._in_flight = in_flight
+        self._tallies = tallies
         self._routes: dict[str, Route] = {}
         self._reading = asyncio.Lock()
         self._faulty: dict[str, bytes] = {}
@@ -138,18 +134,17 @@ class RouteTable:
             logger.warning("this gateway could not be taken off the list: %s", error)
 
     def _report(self) -> bytes:
-        routes = {use_case: route.generation for use_case, route in self._routes.items()}
+        stamps = {use_case: route.stamp for use_case, route in self._routes.items()}
         wall_ms = time.time_ns() // 1_000_000
-        return orjson.dumps({"routes": routes, "inflight": self._in_flight.counts(), "at_ms": wall_ms})
+        return Report(stamps, self._in_flight.counts(), self._tallies.all(), wall_ms).encode()
 
     def _parse(self, found: dict[str, bytes]) -> dict[str, Route]:
         routes = {}
         for use_case, raw in found.items():
             try:
-                entry = orjson.loads(raw)
-                routes[use_case] = Route(str(entry["version"]), int(entry["generation"]), str(entry.get("at", "")))
-            except (ValueError, KeyError, TypeError, AttributeError):
+                routes[use_case] = Route.decode(raw)
+            except ValueError as error:
                 if self._faulty.get(use_case) != raw:
-                    logger.error("the route of %s cannot be understood and is ignored: %.200r", use_case, raw)
+                    logger.error("the route of %s cannot be understood and is ignored: %s", use_case, error)
                 self._faulty[use_case] = raw
         return routes

@@ -128,6 +128,7 @@ def _environment(settings: Settings, config: Path) -> dict[str, str]:
         "EVERGREEN_REDIS__URL": settings.redis_url,
         "EVERGREEN_REDIS__CLUSTER": str(settings.redis.cluster),
         "EVERGREEN_STREAM__PARTITIONS": str(settings.stream.partitions),
+        "EVERGREEN_STREAM__MAX_ENTRIES": str(settings.stream.max_entries),
         "EVERGREEN_REDIS__NAMESPACE": settings.redis.namespace,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from core.errors import DeploymentError, EvergreenError, RequestError, Unavailable
+from core.errors import DeadlineMissed, DeploymentError, EvergreenError, RequestError, Unavailable
 from core.logs import configure_logging, use_case_var
 from core.settings import load_settings
 from serving.scoring import Run, Scoring
@@ -40,24 +41,46 @@ class Handler:
         use_case_var.set(self._scoring.use_case.name)
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch of calls (one, as the host registers versions).
+        """Answer a batch of calls: one, as the host registers versions; more share a read and a run.
 
         Raises:
-            PredictionException: 400 if a call is malformed, 503 if Redis is away, 500 if the model fails.
+            PredictionException: if the only call is malformed (400), came too late (504), something needed is away
+                (503), or the model fails (500). Of several calls, each gets its own status.
         """
+        bodies = [row.get("body", row.get("data")) for row in data]
         try:
-            replies = [self._scoring.answer(row.get("body", row.get("data"))) for row in data]
-        except RequestError as error:
-            raise _refusal(str(error), 400) from error
-        except Unavailable as error:
-            logger.warning("Not answered: %s", error)
-            raise _refusal(str(error), 503) from error
+            replies = self._scoring.answer_together(bodies)
         except Exception as error:  # an entry point: the worker outlives whatever a use case's code raises
-            logger.exception("Version %s failed", self._version)
-            raise _refusal(f"The model fails ({type(error).__name__}: {error}).", 500) from error
+            if len(bodies) == 1:
+                raise _refusal(self._message(error), _status(error)) from error
+            replies = [self._alone(i, body, context) for i, body in enumerate(bodies)]
         for i in range(len(data)):
             context.set_response_content_type(i, "application/json")
         return replies
+
+    def _alone(self, i: int, body: object, context: Any) -> bytes:
+        try:
+            return self._scoring.answer(body)
+        except Exception as error:  # likewise
+            context.set_response_status(code=_status(error), idx=i)
+            return json.dumps({"code": _status(error), "message": self._message(error)}).encode()
+
+    def _message(self, error: Exception) -> str:
+        if isinstance(error, RequestError):
+            return str(error)
+        if isinstance(error, Unavailable):
+            logger.warning("Not answered: %s", error)
+            return str(error)
+        logger.error("Version %s failed", self._version, exc_info=error)
+        return f"The model fails ({type(error).__name__}: {error})."
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, RequestError):
+        return 400
+    if isinstance(error, DeadlineMissed):
+        return 504
+    return 503 if isinstance(error, Unavailable) else 500
 
 
 def _refusal(message: str, status: int) -> Exception:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.prediction_ids import ids_of
 from serving.gateway.model_caller import CallFailed, MemoryModelCaller
 
 pytestmark = pytest.mark.anyio
@@ -43,15 +44,51 @@ async def test_a_prediction(running: Running) -> None:
         ((use_case, version, body),) = world.caller.calls
         assert (use_case, version) == ("tip", "7")
         now_us = 1_549_108_800_000_000
-        assert body == {
-            "instances": [
-                {"zone": 7, "fare": 12.5, "vendor": "yellow", "count": None},
-                {"zone": 8, "fare": 3.0, "vendor": "unknown", "count": None},
-            ],
-            "at_us": [now_us, now_us],
-            "prediction_ids": answer["prediction_ids"],
-            "now_us": now_us,
-        }
+        assert body["instances"] == [
+            {"zone": 7, "fare": 12.5, "vendor": "yellow", "count": None},
+            {"zone": 8, "fare": 3.0, "vendor": "unknown", "count": None},
+        ]
+        ((n, at_us, ids, context, log),) = body["calls"]
+        assert (n, at_us, context, log, body["now_us"]) == (2, now_us, None, True, now_us)
+        assert ids_of(ids, 2) == answer["prediction_ids"]
+
+
+async def test_fields_that_all_instances_share_stand_in_the_context(running: Running) -> None:
+    async with running() as world:
+        context, zones = {"fare": 3, "vendor": "yellow", "count": None}, [{"zone": zone} for zone in range(1, 51)]
+        response = await world.client.post(PREDICT, json={"context": context, "instances": zones})
+        assert response.status_code == 200
+        assert len(set(response.json()["prediction_ids"])) == 50
+        ((_, _, body),) = world.caller.calls
+        assert body["instances"] == zones
+        assert body["calls"][0][3] == {"fare": 3.0, "vendor": "yellow", "count": None}
+        bad: list[tuple[Any, Any, str]] = [
+            ([], zones, "context"),
+            ({}, zones, "context"),
+            ({"fare": 1e9}, zones, "context.fare"),
+            ({"nope": 1}, zones, "context.nope"),
+            ({"fare": 1.0, "vendor": None, "count": 1, "zone": 1}, [{}, {"zone": 1}], "instances[1].zone"),
+            (context, [*zones, {"zone": 301}], "instances[50].zone"),
+            (context, [*zones, {"zone": 1.0}], "instances[50].zone"),
+            (context, [*zones, {"zone": 1, "fare": 1}], "instances[50].fare"),
+            (context, [*zones, 7], "instances[50]"),
+            ({"fare": 1.0}, [{"vendor": "x"}], "instances[0].zone"),
+        ]
+        for shared, rows, field in bad:
+            _problem(await world.client.post(PREDICT, json={"context": shared, "instances": rows}), 422, field)
+        assert len(world.caller.calls) == 1
+
+
+async def test_a_deadline_that_the_client_sets_is_kept(running: Running) -> None:
+    async with running() as world:
+        world.caller.gate.clear()
+        problem = _problem(await world.predict(world.good_row, **{"X-Evergreen-Timeout-Ms": "20"}), 408)
+        assert "20 ms" in problem["detail"]
+        world.caller.gate.set()
+        for bad in ("0", "-1", "soon", "1.5", "600001", "9" * 30):
+            response = await world.predict(world.good_row, **{"X-Evergreen-Timeout-Ms": bad})
+            _problem(response, 400, "X-Evergreen-Timeout-Ms")
+        assert (await world.predict(world.good_row, **{"X-Evergreen-Timeout-Ms": "5000"})).status_code == 200
 
 
 async def test_the_moment_asked_about_lies_within_the_lateness(running: Running) -> None:
@@ -255,7 +292,7 @@ async def test_load_is_shed(running: Running) -> None:
         world.caller.gate.set()
         assert (await first).status_code == 200
         metrics = (await world.client.get("/metrics")).text
-        assert "evergreen_gateway_shed_total 1.0" in metrics
+        assert 'evergreen_gateway_shed_total{reason="queue full",use_case="tip"} 1.0' in metrics
         assert 'evergreen_gateway_requests_total{route="/v1/models/{use_case}/predict",status="503"} 1.0' in metrics
         assert 'evergreen_gateway_requests_total{route="/v1/models/{use_case}/predict",status="200"} 1.0' in metrics
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.errors import DependencyDown, Overloaded
+from core.errors import DeadlineMissed, Overloaded
 from serving.gateway.coalescer import Answer, Coalescer, Limits, Question
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.model_caller import CallFailed, MemoryModelCaller
@@ -22,7 +22,7 @@ def _fares(use_case: str, version: str, body: Mapping[str, Any]) -> list[float]:
 
 
 def _question(*fares: float, now_us: int = 0) -> Question:
-    return Question([{"fare": fare} for fare in fares], [0] * len(fares), [f"id-{fare}" for fare in fares], now_us)
+    return Question([{"fare": fare} for fare in fares], None, 0, f"id-{fares[0]}", now_us)
 
 
 class _Rig:
@@ -32,8 +32,17 @@ class _Rig:
         merged = Limits(**{"max_pending": 100, "timeout_s": 5.0, **limits})
         self.coalescer = Coalescer(self.caller, self.in_flight, merged, GatewayMetrics())
 
-    def ask(self, *fares: float, version: str = "1", now_us: int = 0) -> asyncio.Task[Answer]:
-        return asyncio.create_task(self.coalescer.score("tip", version, _question(*fares, now_us=now_us)))
+    def ask(self, *fares: float, version: str = "1", now_us: int = 0) -> asyncio.Future[Answer]:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+        def done(result: Answer | BaseException) -> None:
+            if isinstance(result, Answer):
+                future.set_result(result)
+            else:
+                future.set_exception(result)
+
+        self.coalescer.submit("tip", version, _question(*fares, now_us=now_us), done)
+        return future
 
     def sizes(self) -> list[int]:
         return [len(body["instances"]) for _, _, body in self.caller.calls]
@@ -47,15 +56,17 @@ async def _settle() -> None:
 async def test_what_arrives_during_calls_is_sent_as_one_and_dealt_back() -> None:
     rig = _Rig()
     rig.caller.gate.clear()
-    tasks = [rig.ask(float(i), i + 0.5) for i in range(8)]
-    await _settle()
-    assert rig.sizes() == [2, 2], "an idle lane sends at once, two calls at most"
+    tasks = []
+    for turn in (range(1), range(1, 3), range(3, 8)):
+        tasks += [rig.ask(float(i), i + 0.5) for i in turn]
+        await _settle()
+    assert rig.sizes() == [2, 4], "an idle lane sends what comes together at once, two calls at most"
     assert rig.in_flight.counts() == {"tip/1": 16}
     rig.caller.gate.set()
     answers = await asyncio.gather(*tasks)
-    assert rig.sizes() == [2, 2, 12]
+    assert rig.sizes() == [2, 4, 10]
     assert [answer.predictions for answer in answers] == [[float(i), i + 0.5] for i in range(8)]
-    assert rig.caller.calls[-1][2]["prediction_ids"][:2] == ["id-2.0", "id-2.5"]
+    assert rig.caller.calls[-1][2]["calls"][:2] == [[2, 0, "id-3.0", None, True], [2, 0, "id-4.0", None, True]]
     await _settle()
     assert rig.in_flight.counts() == {}
 
@@ -76,7 +87,7 @@ async def test_calls_stay_below_their_largest_size() -> None:
     await _settle()
     rig.caller.gate.set()
     await asyncio.gather(*tasks)
-    assert rig.sizes() == [1, 2, 2, 5, 1]
+    assert rig.sizes() == [3, 2, 5, 1]
 
 
 async def test_in_a_replay_only_questions_of_the_same_moment_share_a_call() -> None:
@@ -95,11 +106,28 @@ async def test_load_is_shed_at_once_when_too_much_is_waiting() -> None:
     waiting = rig.ask(1.0, 2.0)
     await _settle()
     with pytest.raises(Overloaded):
-        await rig.ask(1.0, 2.0)
+        rig.ask(1.0, 2.0)
     rig.caller.gate.set()
     await waiting
     await _settle()
     assert (await rig.ask(1.0, 2.0)).predictions == [1.0, 2.0], "what was answered makes room"
+
+
+async def test_load_is_shed_when_the_model_would_take_too_long() -> None:
+    rig = _Rig(max_wait_s=0.01, max_calls=1)
+    loop = asyncio.get_running_loop()
+    rig.caller.gate.clear()
+    first = rig.ask(1.0)
+    loop.call_later(0.02, rig.caller.gate.set)
+    await first
+    rig.caller.gate.clear()
+    waiting = [rig.ask(2.0)]
+    await _settle()
+    waiting.append(rig.ask(3.0))
+    with pytest.raises(Overloaded, match="would be free in"):
+        rig.ask(4.0)
+    rig.caller.gate.set()
+    assert [answer.predictions for answer in await asyncio.gather(*waiting)] == [[2.0], [3.0]]
 
 
 async def test_a_poisonous_question_spares_its_neighbours() -> None:
@@ -116,7 +144,7 @@ async def test_silence_is_given_up_and_leaves_nothing_behind() -> None:
     rig = _Rig(timeout_s=0.01, max_calls=1)
     rig.caller.gate.clear()
     results = await asyncio.gather(*[rig.ask(1.0) for _ in range(3)], return_exceptions=True)
-    assert all(isinstance(result, DependencyDown) for result in results)
+    assert all(isinstance(result, DeadlineMissed) for result in results)
     await _settle()
     assert rig.in_flight.counts() == {}
     rig.caller.gate.set()

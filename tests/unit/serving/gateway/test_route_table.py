@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import logging
 
-import orjson
 import pytest
 
 from core.errors import DependencyDown, NoLiveVersion
-from serving.gateway.route_table import InFlight, Route, RouteTable
+from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.route_table import InFlight, RouteTable
 from serving.gateway.store import MemoryStore
+from serving.gateway.tallies import Tallies
+from serving.gateway_report import Report
+from serving.routing import Route, Share
 
 pytestmark = pytest.mark.anyio
 
@@ -25,20 +28,46 @@ def in_flight() -> InFlight:
 
 
 @pytest.fixture
-def table(store: MemoryStore, in_flight: InFlight) -> RouteTable:
-    return RouteTable(store, routes_key="routes", gateways_key="gateways", gateway_id="g1", in_flight=in_flight)
+def tallies() -> Tallies:
+    return Tallies(GatewayMetrics())
 
 
-async def test_routes_are_read_and_reported(store: MemoryStore, table: RouteTable, in_flight: InFlight) -> None:
+@pytest.fixture
+def table(store: MemoryStore, in_flight: InFlight, tallies: Tallies) -> RouteTable:
+    return RouteTable(
+        store,
+        routes_key="routes",
+        gateways_key="gateways",
+        gateway_id="g1",
+        in_flight=in_flight,
+        tallies=tallies,
+    )
+
+
+async def test_routes_are_read_and_reported(
+    store: MemoryStore, table: RouteTable, in_flight: InFlight, tallies: Tallies
+) -> None:
+    tallies.answered("tip", "6", 0.003, 2)
+    tallies.failed("tip", "6", 1)
     with in_flight.counted("tip", "6", 3):
         await table.refresh()
-    assert table.live("tip") == Route("7", 12, "2019-02-02T00:00:00Z")
-    report = orjson.loads(store.hashes["gateways"]["g1"])
-    assert report["routes"] == {"tip": 12}
-    assert report["inflight"] == {"tip/6": 3}
-    assert report["at_ms"] > 1_700_000_000_000
+    assert table.live("tip") == Route("7", 12)
+    report = Report.decode(store.hashes["gateways"]["g1"])
+    assert report.stamps == {"tip": Route("7", 12).stamp}
+    assert report.in_flight == {"tip/6": 3}
+    assert (report.tallies["tip/6"].requests, report.tallies["tip/6"].errors) == (3, 1)
+    assert sum(report.tallies["tip/6"].latency) == 2
+    assert report.at_ms > 1_700_000_000_000
     await table.leave()
     assert store.hashes["gateways"] == {}
+
+
+async def test_a_route_with_shares_is_followed(store: MemoryStore, table: RouteTable) -> None:
+    split = Route("7", 12, canary=Share("8", 10), shadow=Share("9", 100))
+    store.hashes["routes"]["tip"] = split.encode()
+    await table.refresh()
+    assert table.live("tip") == split
+    assert Report.decode(store.hashes["gateways"]["g1"]).stamps == {"tip": split.stamp}
 
 
 async def test_the_last_routes_stay_in_force_while_the_store_is_away(store: MemoryStore, table: RouteTable) -> None:

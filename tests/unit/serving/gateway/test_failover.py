@@ -6,13 +6,16 @@ from typing import Any
 import orjson
 import pytest
 
-from serving.gateway.model_caller import CallFailed, FailoverCaller, MemoryModelCaller
+from serving.gateway.failover import FailoverCaller
+from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.model_caller import CallFailed, MemoryModelCaller
 from serving.gateway.route_table import InFlight, RouteTable
 from serving.gateway.store import MemoryStore
+from serving.gateway.tallies import Tallies
 
 pytestmark = pytest.mark.anyio
 
-BODY = {"instances": [{"fare": 1.0}]}
+BODY: dict[str, Any] = {"instances": [{"fare": 1.0}], "calls": [[1, 0, "id", None, True]]}
 
 
 class _Rig:
@@ -21,15 +24,31 @@ class _Rig:
     def __init__(self, live: str, failures: dict[str, list[int | None]]) -> None:
         self.store = MemoryStore()
         self.in_flight = InFlight()
+        metrics = GatewayMetrics()
+        self.tallies = Tallies(metrics)
         self.routes = RouteTable(
-            self.store, routes_key="routes", gateways_key="gateways", gateway_id="g", in_flight=self.in_flight
+            self.store,
+            routes_key="routes",
+            gateways_key="gateways",
+            gateway_id="g",
+            in_flight=self.in_flight,
+            tallies=self.tallies,
         )
         self.route_to(live)
         self.pauses: list[float] = []
         self.during_pause: Callable[[], None] = lambda: None
         self._failures = failures
         self.inner = MemoryModelCaller(self._answer)
-        self.caller = FailoverCaller(self.inner, self.routes, self.in_flight, self._pause)
+        self.now_s = 0.0
+        self.caller = FailoverCaller(
+            self.inner,
+            self.routes,
+            self.in_flight,
+            self.tallies,
+            metrics,
+            pause=self._pause,
+            seconds=lambda: self.now_s,
+        )
 
     def route_to(self, version: str) -> None:
         self.store.hashes["routes"] = {"tip": orjson.dumps({"version": version, "generation": 1, "at": ""})}
@@ -68,21 +87,23 @@ async def test_a_version_that_is_gone_makes_the_routes_be_read_again() -> None:
 
 
 @pytest.mark.parametrize("status", [None, 503, 507])
-async def test_a_dead_worker_is_asked_once_more_after_a_pause(status: int | None) -> None:
-    rig = _Rig("1", {"1": [status]})
+async def test_a_dead_worker_is_asked_again_at_once_and_then_after_pauses(status: int | None) -> None:
+    rig = _Rig("1", {"1": [status, status, status]})
     assert await rig.score("1") == "1"
-    assert rig.pauses == [0.05]
+    assert rig.pauses == [0.05, 0.2]
+    tally = rig.tallies.all()["tip/1"]
+    assert (tally.requests, tally.errors) == (4, 3)
 
 
 async def test_a_worker_that_stays_dead_is_given_up() -> None:
-    rig = _Rig("1", {"1": [503, 503, 503]})
+    rig = _Rig("1", {"1": [503] * 9})
     with pytest.raises(CallFailed):
         await rig.score("1")
-    assert rig.asked == ["1", "1"]
+    assert rig.asked == ["1"] * 4
 
 
 async def test_a_version_replaced_during_the_pause_is_followed() -> None:
-    rig = _Rig("1", {"1": [503]})
+    rig = _Rig("1", {"1": [503, 503]})
     rig.during_pause = lambda: rig.route_to("2")
     assert await rig.score("1") == "2"
 
@@ -99,4 +120,47 @@ async def test_retries_end_even_if_everything_fails() -> None:
     rig = _Rig("2", {"1": [503] * 9, "2": [503] * 9})
     with pytest.raises(CallFailed):
         await rig.score("1")
-    assert rig.asked == ["1", "2", "2"]
+    assert rig.asked == ["1", "2", "2", "2"]
+
+
+async def test_a_version_that_keeps_failing_is_left_alone_for_a_while_and_then_tried() -> None:
+    rig = _Rig("1", {"1": [503] * 8})
+    for _ in range(2):
+        with pytest.raises(CallFailed):
+            await rig.score("1")
+    assert rig.asked == ["1"] * 5
+    assert rig.caller.is_open("tip", "1")
+    with pytest.raises(CallFailed, match="left alone"):
+        await rig.score("1")
+    assert rig.asked == ["1"] * 5, "nobody waits for a version that does not answer"
+    rig._failures["1"] = []
+    rig.now_s = 1.0
+    assert await rig.score("1") == "1"
+    assert not rig.caller.is_open("tip", "1")
+
+
+async def test_a_canary_that_is_left_alone_is_replaced_by_the_champion() -> None:
+    rig = _Rig("1", {"2": [503] * 99})
+    for _ in range(9):
+        assert await rig.score("2") == "1"
+    assert rig.asked.count("2") == 5
+    tally = rig.tallies.all()["tip/2"]
+    assert (tally.requests, tally.errors) == (9, 9)
+
+
+async def test_nobody_answers_for_a_shadow() -> None:
+    rig = _Rig("1", {"9": [503]})
+    await rig.routes.refresh()
+    with pytest.raises(CallFailed):
+        await rig.caller.score("tip", "9", BODY | {"role": "shadow"})
+    assert rig.asked == ["9"]
+
+
+async def test_retries_are_bounded_by_a_share_of_the_calls() -> None:
+    rig = _Rig("1", {"1": [503] * 999})
+    for i in range(100):
+        rig.now_s = i * 100.0 if i < 1 else rig.now_s + 0.001
+        rig.caller._breakers.clear()
+        with pytest.raises(CallFailed):
+            await rig.score("1")
+    assert len(rig.asked) < 100 + 20 + 20 + 3, "a retry for every fifth call, and twenty at the beginning"

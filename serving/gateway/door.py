@@ -1,0 +1,107 @@
+"""The calls that carry traffic: found by their path, let in, answered, and counted, whatever brings them."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Iterable, Mapping
+
+from core.errors import EvergreenError, Unauthorized
+from serving.gateway.exchange import Call, Endpoint, RawHeaders, Reply, Respond, header
+from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.problems import PROBLEM_TYPE, Problem, internal_problem, problem_for
+from serving.gateway.request_clock import RequestClock
+
+logger = logging.getLogger(__name__)
+CLIENT_GONE = 499  # what a client that went away is counted under
+
+
+class Door:
+    """Lets calls in and sees to it that each gets one answer, errors as problem documents.
+
+    Args:
+        endpoints: by path.
+        clock: tells now for a request.
+        metrics: where requests are counted.
+        api_key: what /v1 calls must carry; empty if nothing.
+        max_body_bytes: largest body.
+    """
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Endpoint],
+        *,
+        clock: RequestClock,
+        metrics: GatewayMetrics,
+        api_key: str,
+        max_body_bytes: int,
+    ) -> None:
+        self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
+        self._clock = clock
+        self._metrics = metrics
+        self._api_key = api_key.encode()
+        self.max_body_bytes = max_body_bytes
+
+    def find(self, path: bytes) -> Endpoint | None:
+        """The endpoint at a path, as it stands in the request line."""
+        return self._endpoints.get(path)
+
+    def admit(self, headers: RawHeaders, endpoint: Endpoint | None = None) -> None:
+        """Return if the request may come in; asked before its body is read.
+
+        Raises:
+            Unauthorized: if its key is missing or wrong.
+        """
+        if not self._api_key:
+            return
+        key = header(headers, b"x-api-key")
+        if key is None:
+            raise Unauthorized("The API key is missing.")
+        if not hmac.compare_digest(key, self._api_key):
+            raise Unauthorized("The API key is wrong.")
+
+    def answer(self, endpoint: Endpoint, headers: RawHeaders, body: bytes, respond: Respond) -> None:
+        """Have an endpoint answer a request that was let in; `respond` gets one reply, errors as replies too."""
+
+        def finish(result: Reply | BaseException) -> None:
+            reply = result if isinstance(result, Reply) else self.refusal(result, endpoint.route)
+            self._metrics.answered(endpoint.route, reply.status)
+            respond(reply)
+
+        try:
+            endpoint.begin(Call(body, headers, self._clock.now_us(headers)), finish)
+        except Exception as error:  # entry point: a fault of ours must not show the client anything, nor go unseen
+            finish(error)
+
+    def refuse(self, error: BaseException, route: str) -> Reply:
+        """The answer to a request that gets no further, counted."""
+        reply = self.refusal(error, route)
+        self._metrics.answered(route, reply.status)
+        return reply
+
+    def gone(self, route: str) -> None:
+        """Count a request whose client went away before it was complete."""
+        self._metrics.answered(route, CLIENT_GONE)
+
+    def refusal(self, error: BaseException, route: str) -> Reply:
+        """The problem document for an error."""
+        if isinstance(error, EvergreenError):
+            problem = problem_for(error)
+            if problem.status == 500:
+                logger.error("%s failed", route, exc_info=error)
+        else:
+            logger.error("%s failed", route, exc_info=error)
+            problem = internal_problem()
+        return _reply(problem)
+
+
+def by_path(
+    endpoints: Mapping[str, Mapping[str, Endpoint]], sources: Iterable[tuple[str, Endpoint]]
+) -> dict[str, Endpoint]:
+    """The endpoints of use cases, as ``{"predict": …, "feedback": …}``, and of event sources by their paths."""
+    found = {f"/v1/models/{name}/{verb}": e for name, verbs in endpoints.items() for verb, e in verbs.items()}
+    return found | {f"/v1/events/{name}": endpoint for name, endpoint in sources}
+
+
+def _reply(problem: Problem) -> Reply:
+    return Reply(problem.status, problem.body, problem.headers, PROBLEM_TYPE)
