@@ -6,7 +6,7 @@ What is not there is what takes no part in an answer: MLflow, Prefect, the deplo
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ import orjson
 from bench.redis_server import connect
 from bench.servers.ports import answers, free_port
 from bench.servers.service import Service, World
-from bench.servers.torchserve import prepare, register, settings_of, started
+from bench.servers.torchserve import context_and_instances, prepare, register, settings_of, started
 from bench.servers.tree import Tree
 from bench.servers.version import USE_CASE, VERSION, instances
 from bench.workload import Ask, asks
@@ -41,14 +41,14 @@ def evergreen(world: World) -> Iterator[Service]:
         register(settings, archive, workers=settings.torchserve.workers, batch_size=1, max_batch_delay=0)
         _route(world, settings)
         trees.insert(0, _gateway(settings))
-        yield Service(NAME, settings.gateway.port, PATH, tuple(trees), headers=_HEADERS, body=body)
+        yield Service(NAME, settings.gateway.port, PATH, tuple(trees), headers=_HEADERS, body=_body(settings))
     finally:
         for tree in trees:
             tree.end()
 
 
-def body(ask: Ask) -> dict[str, Any]:
-    """What the product is asked."""
+def complete(ask: Ask) -> dict[str, Any]:
+    """A call whose instances are complete each."""
     return {"instances": instances(ask)}
 
 
@@ -65,12 +65,19 @@ def _route(world: World, settings: Settings) -> None:
         client.hset(Keys(settings.redis.namespace).routes, USE_CASE, route.encode())
 
 
+def _body(settings: Settings) -> Callable[[Ask], dict[str, Any]]:
+    """With what is common given once, where the gateway takes that."""
+    question = orjson.dumps(context_and_instances(asks("one")[0]))
+    known = answers(settings.gateway.port, PATH, question, _HEADERS)
+    return context_and_instances if known else complete
+
+
 def _gateway(settings: Settings) -> Tree:
     argv = (sys.executable, "-m", "serving.gateway.main")
     env = {**child_environment(settings), **single_threaded()}
     tree = Tree("gateway", argv, settings.home / "gateway.log", env)
     try:
-        question = orjson.dumps(body(asks("one")[0]))
+        question = orjson.dumps(complete(asks("one")[0]))
         tree.wait(lambda: answers(settings.gateway.port, PATH, question, _HEADERS))
     except BaseException:
         tree.end()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from bench.redis_server import connect
 from bench.servers.ports import free_port
 from bench.servers.service import Service, World
 from bench.servers.tree import Tree
-from bench.servers.version import USE_CASE, VERSION, instances, publish_features, write_models, write_version
+from bench.servers.version import USE_CASE, VERSION, publish_features, write_models, write_version
 from bench.workload import Ask
 from core.settings import RedisSettings, Settings, TorchserveSettings
 from serving.torchserve.configuration import key_file, launch, store
@@ -67,7 +69,7 @@ def torchserve(world: World, workers: int = 1) -> Iterator[Service]:
     """TorchServe with its own batching: up to 64 calls, waiting at most 1 ms for them."""
     name = f"TorchServe alone, {workers} worker{'s' if workers > 1 else ''}"
     settings = settings_of(world, name)
-    archive = prepare(world, settings)
+    archive = _with_handler(prepare(world, settings), "bench.servers.batched_handler")
     tree = started(settings, name)
     try:
         register(settings, archive, workers=workers, batch_size=64, max_batch_delay=1)
@@ -78,7 +80,7 @@ def torchserve(world: World, workers: int = 1) -> Iterator[Service]:
             PATH,
             (tree,),
             headers={"Authorization": f"Bearer {key}"},
-            body=_body,
+            body=context_and_instances,
         )
     finally:
         tree.end()
@@ -111,8 +113,22 @@ def register(settings: Settings, archive: Path, *, workers: int, batch_size: int
             time.sleep(_LOOK_AGAIN_S)
 
 
-def _body(ask: Ask) -> dict[str, Any]:
-    return {"instances": instances(ask)}
+def context_and_instances(ask: Ask) -> dict[str, Any]:
+    """A call with what is common to all instances given once."""
+    return {"context": ask.context, "instances": [{"ad": ad} for ad in ask.ads]}
+
+
+def _with_handler(archive: Path, handler: str) -> Path:
+    """The same archive with another handler."""
+    manifest = "MAR-INF/MANIFEST.json"
+    with zipfile.ZipFile(archive) as packed:
+        contents = {name: packed.read(name) for name in packed.namelist()}
+    told = json.loads(contents[manifest])
+    told["model"]["handler"] = handler
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, content in (contents | {manifest: json.dumps(told).encode()}).items():
+            packed.writestr(name, content)
+    return archive
 
 
 def _is_healthy(settings: Settings) -> bool:
