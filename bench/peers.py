@@ -1,4 +1,4 @@
-"""The environment of the peers: made when it is missing or its pins have changed, never mixed with the product's."""
+"""The environments of the peers: made when missing or their pins have changed, never mixed with the product's."""
 
 from __future__ import annotations
 
@@ -16,21 +16,25 @@ HOME = ROOT / ".evergreen" / "bench"
 PINS = ROOT / "bench" / "peers.txt"
 
 
-def peer_python() -> Path:
+def peer_python(name: str = "") -> Path:
     """The interpreter that has the peers; installs them first where needed, and shows that it does.
+
+    Args:
+        name: of an environment: its pins are ``bench/peers-NAME.txt``. Empty: those of the feature benchmarks.
 
     Raises:
         RuntimeError: if they cannot be installed, with the end of what was said.
     """
-    folder = HOME / "peers"
-    python, stamp, wanted = folder / "bin" / "python", folder / ".pins", _fingerprint()
+    pins = ROOT / "bench" / f"peers-{name}.txt" if name else PINS
+    folder = HOME / pins.stem
+    python, stamp, wanted = folder / "bin" / "python", folder / ".pins", _fingerprint(pins)
     if stamp.exists() and stamp.read_text() == wanted and python.exists():
         return python
-    with Console(stderr=True).status("peers: making their environment") as status:
+    with Console(stderr=True).status(f"{pins.stem}: making their environment") as status:
         say = status.update
         _finish([sys.executable, "-m", "venv", "--clear", str(folder)], say)
         pip = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off"]
-        _finish([*pip, "-r", str(PINS)], say)
+        _finish([*pip, "-r", str(pins)], say)
     stamp.write_text(wanted)
     return python
 
@@ -47,5 +51,5 @@ def _finish(command: list[str], say: Callable[[str], None]) -> None:
         raise RuntimeError(f"The peers could not be installed: {' '.join(command)}\n{''.join(end)}")
 
 
-def _fingerprint() -> str:
-    return hashlib.sha256(f"{sys.version}\n{PINS.read_text()}".encode()).hexdigest()
+def _fingerprint(pins: Path) -> str:
+    return hashlib.sha256(f"{sys.version}\n{pins.read_text()}".encode()).hexdigest()

@@ -1,0 +1,40 @@
+"""What the servers share while they are measured: one Redis, one network, and how time is accounted for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import orjson
+import psutil
+
+from bench.redis_server import connect, redis_server
+from bench.servers.service import Service, World, wanted_scores
+from bench.workload import model_bytes
+
+
+@contextmanager
+def shared_world() -> Iterator[World]:
+    """A Redis set up as the stack's, and the network in a file."""
+    with redis_server() as port, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = folder / "model.onnx"
+        model.write_bytes(model_bytes())
+        yield World(port, folder, model)
+
+
+def cpu_by_process(world: World, service: Service) -> dict[str, float]:
+    """CPU seconds so far of every process of a service, and of Redis."""
+    found = {name: cpu_s for tree in service.trees for name, cpu_s in tree.cpu_s().items()}
+    with connect(world.redis_port) as client:
+        times = psutil.Process(client.info("server")["process_id"]).cpu_times()
+    return found | {"Redis": times.user + times.system}
+
+
+def answer_like(shape: str) -> bytes:
+    """JSON as long as the product's answer to a call of a shape."""
+    scores = wanted_scores(shape)[0].tolist()
+    ids = [f"01JDB3V5M9{i:03d}.ranker.aaaaaaaaaaaaaaaaaaaa" for i in range(len(scores))]
+    return orjson.dumps({"predictions": scores, "prediction_ids": ids, "model_version": "1", "degraded": []})
