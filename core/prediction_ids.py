@@ -11,7 +11,7 @@ Source: HMAC as in RFC 2104; 48 bits leave a forger one chance in 2.8e14 per try
 from __future__ import annotations
 
 import hmac
-import secrets
+import random
 
 MOST = 0xFFFF
 """Predictions that one series of ids can name."""
@@ -28,7 +28,8 @@ def _mac(secret: bytes, use_case: str, body: str) -> str:
 
 def issue_base(secret: bytes, use_case: str, now_ms: int, n: int) -> str:
     """What the ids of `n` predictions (1 to 65535) of `use_case`, made at `now_ms` (ms since epoch), begin with."""
-    body = f"{now_ms & 0xFFFFFFFFFFFF:012x}{secrets.randbits(40):010x}{n:04x}"
+    # the random part keeps ids apart and is no secret: what cannot be guessed is the MAC
+    body = f"{now_ms & 0xFFFFFFFFFFFF:012x}{random.getrandbits(40):010x}{n:04x}"
     return body + _mac(secret, use_case, body)
 
 

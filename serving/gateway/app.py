@@ -13,7 +13,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from core.clock import SystemClock
 from core.errors import DependencyDown
 from core.settings import Settings
 from core.use_case import EventSource, UseCase
@@ -33,7 +32,7 @@ from serving.gateway.model_caller import ModelCaller
 from serving.gateway.openapi import describe
 from serving.gateway.pages import build_pages
 from serving.gateway.predictor import Predictor
-from serving.gateway.request_clock import EventTime, RequestClock, ServerTime
+from serving.gateway.request_clock import EventTime, RequestClock, WallTime
 from serving.gateway.route_table import InFlight, RouteTable
 from serving.gateway.store import RedisStore, Store
 from serving.gateway.tallies import Tallies
@@ -61,7 +60,7 @@ def real_outside(settings: Settings) -> Outside:
     return Outside(
         store=RedisStore(settings.redis_url, cluster=settings.redis.cluster),
         caller=lambda: HostCaller(settings.torchserve_inference_url, tokens.inference),
-        clock=EventTime() if settings.clock == "event" else ServerTime(SystemClock()),
+        clock=EventTime() if settings.clock == "event" else WallTime(),
     )
 
 

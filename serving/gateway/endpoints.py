@@ -16,6 +16,7 @@ from core.use_case import EventSource, UseCase
 from features.definitions import feature_set
 from features.streams import encode_labels
 from serving.gateway.exchange import Call, RawHeaders, Reply, Respond, header
+from serving.gateway.instance_rules import InstanceRules
 from serving.gateway.intake import Intake
 from serving.gateway.json_body import parse_object
 from serving.gateway.metrics import GatewayMetrics
@@ -23,7 +24,6 @@ from serving.gateway.predictor import Asked, Predictor, Scored
 from serving.gateway.problems import BadHeader, Fault, InvalidFields, shown
 from serving.gateway.validation import (
     AHEAD_US,
-    InstanceRules,
     RecordRules,
     Rejected,
     moment_rule,
@@ -82,7 +82,7 @@ class Predict:
         body = orjson.dumps(document)
         stages, total_s = scored.stages, monotonic() - began_s
         queue_s, call_s = stages.called_s - stages.asked_s, stages.answered_s - stages.called_s
-        self._metrics.predicted(self._name, total_s, queue_s, len(scored.degraded))
+        self._metrics.predicted(self._name, total_s, len(scored.degraded))
         timing = b"queue;dur=%.2f, features;dur=%.2f, model;dur=%.2f, log;dur=%.2f, host;dur=%.2f, total;dur=%.2f" % (
             queue_s * 1e3, stages.features_s * 1e3, stages.model_s * 1e3, stages.log_s * 1e3, call_s * 1e3,
             total_s * 1e3,

@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import aiohttp
 import orjson
 
 from core.errors import DependencyDown
+from serving.gateway.host_connection import HostConnections
 from serving.gateway.model_caller import CallFailed
 
-_CONNECT_S = 2.0
-_JSON = {"Content-Type": "application/json"}
 _SCORES = {float, int, type(None)}  # null: the model gave no finite score, which `degraded` then says
 
 
 class HostCaller:
     """Calls ``{url}/predictions/{use case}/{version}`` over kept-alive connections.
-
-    Must be made inside a running event loop.
 
     Args:
         url: the inference API's base address.
@@ -27,22 +23,16 @@ class HostCaller:
     """
 
     def __init__(self, url: str, key: Callable[[], str]) -> None:
-        self._url = url.rstrip("/")
+        self._connections = HostConnections(url)
         self._key = key
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30.0),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
 
     async def score(self, use_case: str, version: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Send one request; once more if the host says the key has expired meanwhile."""
-        url = f"{self._url}/predictions/{use_case}/{version}"
+        path = f"/predictions/{use_case}/{version}"
         payload = orjson.dumps(body)
-        status, answer = await self._post(url, payload)
+        status, answer = await self._post(path, payload)
         if _wrong_key(status, answer):
-            status, answer = await self._post(url, payload)
+            status, answer = await self._post(path, payload)
             if _wrong_key(status, answer):
                 raise CallFailed("it does not accept the key in its key file", 401)
         if status != 200:
@@ -51,14 +41,14 @@ class HostCaller:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._session.close()
+        await self._connections.close()
 
-    async def _post(self, url: str, payload: bytes) -> tuple[int, bytes]:
+    async def _post(self, path: str, payload: bytes) -> tuple[int, bytes]:
         try:
-            headers = {**_JSON, "Authorization": f"Bearer {key}"} if (key := self._key()) else _JSON
-            async with self._session.post(url, data=payload, headers=headers) as response:
-                return response.status, await response.read()
-        except (aiohttp.ClientError, OSError, TimeoutError, DependencyDown) as error:
+            key = self._key()
+            headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+            return await self._connections.post(path, headers, payload)
+        except (OSError, TimeoutError, DependencyDown) as error:
             raise CallFailed(f"{error}" or type(error).__name__) from error
 
 

@@ -126,10 +126,12 @@ def _colons(body: bytes) -> int:
 
 
 def _members(document: dict[str, Any]) -> int:
-    """Members of the object and of the objects in its arrays; deeper ones only make the count too low."""
+    """Members of the object, and of the objects in it and in its arrays; deeper ones only make the count too low."""
     count = len(document)
     for value in document.values():
-        if type(value) is list:
+        if type(value) is dict:
+            count += len(value)
+        elif type(value) is list:
             for item in value:
                 if type(item) is dict:
                     count += len(item)

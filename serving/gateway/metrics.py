@@ -31,7 +31,7 @@ class GatewayMetrics:
         self._spooled = self._counter("log_spooled", "Calls whose predictions had to be logged on disk for now.")
         self._stage = Histogram(
             f"{_PREFIX}_stage_seconds",
-            "Seconds: of a predict request total and queue; of a call of the model host call, features, model and log.",
+            "Seconds: total of a predict request; of a call of the model host queue, call, features, model and log.",
             ("use_case", "stage"),
             buckets=_SECONDS,
             registry=self.registry,
@@ -63,12 +63,15 @@ class GatewayMetrics:
             counter = self._children[key] = self._requests.labels(route, str(status))
         counter.inc()
 
-    def predicted(self, use_case: str, total_s: float, queue_s: float, degraded: int) -> None:
+    def predicted(self, use_case: str, total_s: float, degraded: int) -> None:
         """Record one answered predict request."""
         self._observe(use_case, "total", total_s)
-        self._observe(use_case, "queue", queue_s)
         if degraded:
             self._degraded.labels(use_case).inc(degraded)
+
+    def waited(self, use_case: str, seconds: float) -> None:
+        """Record how long the first request of a call had waited for it."""
+        self._observe(use_case, "queue", seconds)
 
     def called(self, use_case: str, answer: Mapping[str, Any], instances: int, call_s: float) -> None:
         """Record one answered call of the model host."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -35,6 +36,14 @@ class ServerTime:
     def now_us(self, headers: RawHeaders) -> int:
         """Microseconds since 1970 UTC."""
         return to_us(self._clock.now())
+
+
+class WallTime:
+    """Now is the machine's now: ``ServerTime(SystemClock())`` without the objects in between."""
+
+    def now_us(self, headers: RawHeaders) -> int:
+        """Microseconds since 1970 UTC."""
+        return time.time_ns() // 1000
 
 
 class EventTime:

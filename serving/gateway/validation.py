@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 from core.clock import from_us, parse_moment, to_us
 from core.use_case import Field
 from features.definitions import MAX_AHEAD
-from serving.gateway.problems import MOST_FAULTS, Fault, InvalidFields, shown
+from serving.gateway.problems import MOST_FAULTS, Fault, shown
 
 AHEAD_US: Final = MAX_AHEAD // timedelta(microseconds=1)
 LONGEST_TEXT: Final = 256
-_INT_MIN, _INT_MAX = -(2**63), 2**63 - 1
-_LARGEST_EXACT = 2**53  # of whole numbers in a float64, as which those that may be null are held
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
+LARGEST_EXACT: Final = 2**53  # of whole numbers in a float64, as which those that may be null are held
 _MISSING: Final = object()
 
 Rule = Callable[[Any], Any]
@@ -206,8 +206,8 @@ def _wanted(field: Field) -> str:
 
 
 def _int_rule(field: Field) -> Rule:
-    low = _INT_MIN if field.ge is None else max(_INT_MIN, math.ceil(field.ge))
-    high = _INT_MAX if field.le is None else min(_INT_MAX, math.floor(field.le))
+    low = INT_MIN if field.ge is None else max(INT_MIN, math.ceil(field.ge))
+    high = INT_MAX if field.le is None else min(INT_MAX, math.floor(field.le))
     wanted = _wanted(field)
 
     def rule(value: Any) -> int:
@@ -215,10 +215,10 @@ def _int_rule(field: Field) -> Rule:
             raise Rejected(f"Must be a whole number, got {shown(value)}.", wanted)
         if not low <= value <= high:
             raise Rejected(f"Must lie between {low} and {high}, got {value}.", wanted)
-        if field.nullable and not -_LARGEST_EXACT <= value <= _LARGEST_EXACT:
+        if field.nullable and not -LARGEST_EXACT <= value <= LARGEST_EXACT:
             raise Rejected(
-                f"Must lie between {-_LARGEST_EXACT} and {_LARGEST_EXACT}, as it may be null, got {value}.",
-                f"Send a whole number from {-_LARGEST_EXACT} to {_LARGEST_EXACT}; larger ones need the field "
+                f"Must lie between {-LARGEST_EXACT} and {LARGEST_EXACT}, as it may be null, got {value}.",
+                f"Send a whole number from {-LARGEST_EXACT} to {LARGEST_EXACT}; larger ones need the field "
                 "declared as str, or as an int that is never null.",
             )
         return value
@@ -264,121 +264,3 @@ def _unusable(text: str) -> bool:
 def record_rules(fields: Sequence[Field], **further: Rule) -> RecordRules:
     """Rules for a record with the declared `fields` and `further` keys."""
     return RecordRules({**further, **{field.name: rule_for(field) for field in fields}})
-
-
-class InstanceRules:
-    """The rules for ``{"context": {…}, "instances": [{…}, …]}``.
-
-    A field stands in the context if it is the same for all instances, else in each of them. Many instances that are
-    as they should be are checked column by column; for all others, each value is looked at, to name what is wrong.
-
-    Args:
-        fields: the use case's request fields.
-        most: most instances accepted.
-
-    Example:
-        >>> rules = InstanceRules([Field(name="user", dtype="int"), Field(name="ad", dtype="int")], 10)
-        >>> rules.read({"context": {"user": 7}, "instances": [{"ad": 1}, {"ad": 2}]})
-        ([{'ad': 1}, {'ad': 2}], {'user': 7}, None)
-    """
-
-    def __init__(self, fields: Sequence[Field], most: int) -> None:
-        self._fields = {field.name: field for field in fields}
-        self._most = most
-        self._whole = self._parts(frozenset())
-        self._known = {frozenset[str](): self._whole}
-
-    def read(self, document: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any] | None, Moments]:
-        """The clean rows, the clean context, and the path and moment of each instance (None if none says any).
-
-        Raises:
-            InvalidFields: naming what is wrong.
-        """
-        context = document.pop("context", None)
-        if context is None:
-            return self._rows(document, self._whole, None)
-        faults: list[Fault] = []
-        if type(context) is not dict or not context:
-            raise InvalidFields(
-                [Fault("context", f"Must be an object with fields, got {shown(context)}.", "Name fields, or omit it.")]
-            )
-        names = frozenset(context)
-        unknown = sorted(names - self._fields.keys())
-        if unknown:
-            remedy = f"Leave it out; the fields are: {', '.join(sorted(self._fields))}."
-            raise InvalidFields([Fault(f"context.{name[:60]}", "There is no such field.", remedy) for name in unknown])
-        parts = self._known.get(names) or self._remember(names)
-        clean = parts.context.check(context, "context", faults)
-        if clean is None:
-            raise InvalidFields(faults)
-        return self._rows(document, parts, clean)
-
-    def _rows(
-        self, document: dict[str, Any], parts: _Parts, context: dict[str, Any] | None
-    ) -> tuple[list[dict[str, Any]], dict[str, Any] | None, Moments]:
-        rows = document.get("instances")
-        if type(rows) is list and len(document) == 1 and 0 < len(rows) <= self._most and parts.fit(rows):
-            return rows, context, None
-        clean, faults = read_records(document, "instances", self._most, parts.rows.check)
-        if faults:
-            raise InvalidFields(faults)
-        moments = [(f"instances[{i}].at", row.pop("at")) for i, row in enumerate(clean)]
-        return clean, context, moments if any(at is not None for _, at in moments) else None
-
-    def _remember(self, names: frozenset[str]) -> _Parts:
-        parts = self._parts(names)
-        if len(self._known) < _MOST_SHAPES:
-            self._known[names] = parts
-        return parts
-
-    def _parts(self, shared: frozenset[str]) -> _Parts:
-        own = [field for name, field in self._fields.items() if name not in shared]
-        return _Parts(
-            context=RecordRules({name: rule_for(self._fields[name]) for name in shared}),
-            rows=record_rules(own, at=moment_rule(required=False)),
-            columns=tuple((field.name, _column_check(field)) for field in own),
-        )
-
-
-Moments = list[tuple[str, int | None]] | None
-_MOST_SHAPES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """The rules for one choice of which fields stand in the context."""
-
-    context: RecordRules
-    rows: RecordRules
-    columns: tuple[tuple[str, Callable[[list[Any]], bool]], ...]
-
-    def fit(self, rows: list[Any]) -> bool:
-        """Whether every row has exactly the fields, each as it should be."""
-        if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(self.columns)}:
-            return False
-        try:
-            return all(fits([row[name] for row in rows]) for name, fits in self.columns)
-        except KeyError:
-            return False
-
-
-def _column_check(field: Field) -> Callable[[list[Any]], bool]:
-    """Says at once of many values that all are accepted as they stand; False says nothing."""
-    if field.dtype == "str":
-
-        def texts(values: list[Any]) -> bool:
-            if set(map(type, values)) != {str}:
-                return False
-            lengths = list(map(len, values))
-            return min(lengths) > 0 and max(lengths) <= LONGEST_TEXT and "".join(values).isprintable()
-
-        return texts
-    kind = int if field.dtype == "int" else float
-    largest = _LARGEST_EXACT if field.dtype == "int" and field.nullable else _INT_MAX if kind is int else math.inf
-    low = -largest if field.ge is None else max(-largest, field.ge)
-    high = largest if field.le is None else min(largest, field.le)
-
-    def numbers(values: list[Any]) -> bool:
-        return set(map(type, values)) == {kind} and min(values) >= low and max(values) <= high
-
-    return numbers

@@ -114,11 +114,11 @@ async def test_load_is_shed_at_once_when_too_much_is_waiting() -> None:
 
 
 async def test_load_is_shed_when_the_model_would_take_too_long() -> None:
-    rig = _Rig(max_wait_s=0.01, max_calls=1)
+    rig = _Rig(max_wait_s=0.03, max_calls=1, max_batch=1)
     loop = asyncio.get_running_loop()
     rig.caller.gate.clear()
     first = rig.ask(1.0)
-    loop.call_later(0.02, rig.caller.gate.set)
+    loop.call_later(0.05, rig.caller.gate.set)
     await first
     rig.caller.gate.clear()
     waiting = [rig.ask(2.0)]
