@@ -97,7 +97,7 @@ class Limits:
     max_pending: int
     timeout_s: float
     max_wait_s: float = 0.25
-    max_batch: int = 512
+    max_batch: int = 2048
     max_calls: int = 2
     same_now: bool = False
 

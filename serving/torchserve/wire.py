@@ -166,7 +166,7 @@ def answer(
         logged: where the predictions were logged; empty if nowhere.
     """
     reply: dict[str, Any] = {
-        "predictions": scores.tolist(),
+        "predictions": np.ascontiguousarray(scores, dtype=np.float32),
         "degraded": [{"instance": i, "reasons": reasons} for i, reasons in enumerate(degraded) if reasons],
         "model_version": version,
         "timing": timing,
@@ -174,7 +174,7 @@ def answer(
     }
     if ids is not None:
         reply["prediction_ids"] = ids
-    return orjson.dumps(reply)
+    return orjson.dumps(reply, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _object(body: object) -> dict[str, Any]:
