@@ -22,8 +22,9 @@ class Counts:
 class Meter:
     """The calls of one key: this process's own at once, everybody else's as of the last exchange.
 
-    The rate is a sliding second: the calls of the present second of the clock, and of the one before it the share
-    that lies within the last 1,000 ms. A key that was idle may make all calls of a second at once. The quota counts
+    The rate is a sliding second: the calls of the present second of the clock, and of those of the one before it the
+    share that lies within the last 1,000 ms, as if they had come evenly. So no second of the clock holds more calls
+    than the rate, and a key that was idle may make all calls of a second at once. The quota counts
     the calls of a UTC day. Calls that are refused count for neither.
 
     Not safe for threads: the event loop alone counts and exchanges.
