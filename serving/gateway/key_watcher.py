@@ -45,7 +45,7 @@ class KeyWatcher:
     def read(self) -> None:
         """Read once; a database that is away is logged when that begins."""
         try:
-            self._access.adopt(self._store.keys())
+            self._access.adopt(self._store.read())
         except DependencyDown as error:
             if not self._is_away:
                 logger.warning("The API keys known so far go on to count: %s", error, exc_info=error)

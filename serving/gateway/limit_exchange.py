@@ -29,10 +29,10 @@ class LimitExchange:
 
         accepted <= limit + (N - 1) * min(limit, calls a process accepts within one exchange)
 
-    for the rate in any second of the clock and for the quota in the day alike. A process that has just started, or has not seen
-    the key for two seconds, learns the count with its first exchange. While Redis is away each process goes on with
-    its own count alone, so that N processes accept N times the limit at most, and failures are counted. Calls of the
-    second are told by the clock, so machines that share a Redis must agree on the time.
+    for the rate in any second of the clock and for the quota in the day alike. A process that has just started, or
+    has not seen the key for two seconds, learns the count with its first exchange. While Redis is away each process
+    goes on with its own count alone, so that N processes accept N times the limit at most, and failures are counted.
+    Calls of the second are told by the clock, so machines that share a Redis must agree on the time.
 
     Args:
         access: the keys, with what was counted.

@@ -31,7 +31,7 @@ class SqlKeyStore:
     def __init__(self, url: str) -> None:
         self._engine = open_engine(url)
 
-    def keys(self) -> list[Key]:
+    def read(self) -> list[Key]:
         """All keys, oldest first."""
         query = select(api_keys).order_by(api_keys.c.created_at, api_keys.c.id)
         with _answering():

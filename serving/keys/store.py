@@ -17,7 +17,7 @@ class KeyStore(Protocol):
     Every method raises DependencyDown if the store does not answer. Each change is atomic.
     """
 
-    def keys(self) -> list[Key]:
+    def read(self) -> list[Key]:
         """All keys, oldest first; none if nothing was ever stored."""
         ...
 
@@ -54,7 +54,7 @@ class MemoryKeyStore:
     """Keys in memory, for tests.
 
     Example:
-        >>> MemoryKeyStore().keys()
+        >>> MemoryKeyStore().read()
         []
     """
 
@@ -62,7 +62,7 @@ class MemoryKeyStore:
         self._kept: dict[str, Key] = {}
         self._lock = threading.Lock()
 
-    def keys(self) -> list[Key]:
+    def read(self) -> list[Key]:
         """All keys, oldest first."""
         with self._lock:
             return list(self._kept.values())

@@ -59,22 +59,22 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[KeyStore]:
 
 
 def test_a_key_comes_back_as_it_was(store: KeyStore) -> None:
-    assert store.keys() == []
+    assert store.read() == []
     store.add(NEXT)
     store.add(KEY)
     unlimited = replace(KEY, id="00000000000c", use_cases=frozenset(), rate_per_s=None, quota_per_day=None)
     store.add(unlimited)
-    assert sorted(store.keys(), key=lambda key: key.id) == [KEY, NEXT, unlimited]
+    assert sorted(store.read(), key=lambda key: key.id) == [KEY, NEXT, unlimited]
 
 
 def test_a_successor_bounds_the_life_of_the_old_key(store: KeyStore) -> None:
     store.add(KEY)
     old = store.succeed(KEY.id, NEXT, NOW + DAY)
     assert old == replace(KEY, replaced_by=NEXT.id, expires_at=NOW + DAY)
-    assert store.keys() == [old, NEXT]
+    assert store.read() == [old, NEXT]
     with pytest.raises(KeyEnded, match=f"was replaced by {NEXT.id}. Rotate {NEXT.id} instead"):
         store.succeed(KEY.id, replace(NEXT, id="00000000000c"), NOW + DAY)
-    assert len(store.keys()) == 2
+    assert len(store.read()) == 2
 
 
 def test_an_end_that_comes_earlier_stays(store: KeyStore) -> None:
@@ -95,7 +95,7 @@ def test_a_key_is_revoked_once(store: KeyStore) -> None:
     store.add(KEY)
     assert store.revoke(KEY.id, NOW).revoked_at == NOW
     assert store.revoke(KEY.id, NOW + DAY).revoked_at == NOW
-    assert store.keys()[0].revoked_at == NOW
+    assert store.read()[0].revoked_at == NOW
 
 
 @pytest.mark.parametrize("key_id", ["00000000000f", "", "x" * 500, "ü✗"])
@@ -123,18 +123,18 @@ def test_of_many_who_rotate_at_once_one_does(store: KeyStore) -> None:
     for thread in threads:
         thread.join()
     assert sorted(outcomes) == [False] * 7 + [True]
-    assert len(store.keys()) == 2
+    assert len(store.read()) == 2
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_a_database_that_nobody_migrated_has_no_keys(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     with closing(SqlKeyStore(database(kind, request, tmp_path))) as store:
-        assert store.keys() == []
+        assert store.read() == []
 
 
 def test_a_database_that_is_away_says_so_without_its_secrets() -> None:
     store = SqlKeyStore("postgresql+psycopg://eva:secret@127.0.0.1:1/ledger")
     with pytest.raises(DependencyDown, match="The ledger's database does not answer: OperationalError") as raised:
-        store.keys()
+        store.read()
     assert "eva" not in str(raised.value)
     store.close()
