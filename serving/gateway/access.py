@@ -121,6 +121,11 @@ class Access:
         """Seconds since the keys were last read; infinite before the first time."""
         return float("inf") if self._adopted_s is None else self._seconds() - self._adopted_s
 
+    def require_known(self) -> None:
+        """Raise DependencyDown until the keys were read for the first time."""
+        if self._adopted_s is None:
+            raise DependencyDown("The ledger's database", "the API keys could not be read yet")
+
     def is_closed(self) -> bool:
         """Whether calls need a key."""
         return bool(self._setting or self._table.keys or self._adopted_s is None or not self.is_loopback)
@@ -144,8 +149,8 @@ class Access:
             if guard is not None:
                 table.presented[header] = guard  # at most one entry per key: no other bytes get this far
                 return guard
-        if self._adopted_s is None and (header is not None or (self.is_loopback and not self._setting)):
-            raise DependencyDown("The ledger's database", "the API keys could not be read yet")
+        if header is not None or (self.is_loopback and not self._setting):
+            self.require_known()
         if self.is_closed():
             raise Unauthorized("The API key is missing." if header is None else "The API key is wrong.")
         return None
@@ -154,14 +159,6 @@ class Access:
 def _require_open(scope: Scope | None) -> None:
     if scope == "admin":
         raise Forbidden("There is no API key yet, and admin calls are never open.", _FIRST_KEY)
-
-
-def presented_key(headers: Iterable[tuple[bytes, bytes]]) -> bytes | None:
-    """The value of X-API-Key among a request's headers (lower-case names)."""
-    for name, value in headers:
-        if name == b"x-api-key":
-            return value
-    return None
 
 
 def _own_key() -> Key:

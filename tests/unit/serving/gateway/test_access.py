@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.errors import DependencyDown, Forbidden, QuotaExceeded, RateLimited, Unauthorized
-from serving.gateway.access import Access, presented_key
+from serving.gateway.access import Access
 from serving.keys.key import Key, digest_of, new_secret
 
 NOW = datetime(2019, 2, 2, 12, tzinfo=UTC)
@@ -189,8 +189,3 @@ def test_counts_outlive_a_change_of_the_table_and_limits_follow_it(clock: Clock)
     access.check(secret, "predict", "tip")
     with pytest.raises(QuotaExceeded):
         access.check(secret, "predict", "tip")
-
-
-def test_the_key_is_found_among_the_headers() -> None:
-    assert presented_key([(b"host", b"x"), (b"x-api-key", b"k")]) == b"k"
-    assert presented_key([(b"host", b"x")]) is None
