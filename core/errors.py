@@ -13,7 +13,13 @@
     │   ├── UnknownPrediction    feedback for a prediction this gateway never made
     │   ├── UnknownSource        events for a source no use case reads
     │   ├── TooLarge             the body or the batch is over the limit
-    │   └── Unauthorized         the API key is missing or wrong
+    │   ├── Unauthorized         the API key is missing, wrong, revoked or expired
+    │   ├── Forbidden            the API key may not do that
+    │   ├── LimitReached         the API key made more calls than it may
+    │   │   ├── RateLimited      in the last second
+    │   │   └── QuotaExceeded    in this day
+    │   ├── UnknownKey           there is no API key of that id
+    │   └── KeyEnded             the API key is no longer live
     ├── Unavailable              something needed is not there right now; trying later may help
     │   ├── NoLiveVersion        the use case has no champion serving yet
     │   ├── Overloaded           the queue is full; the request was shed
@@ -128,10 +134,66 @@ class TooLarge(RequestError):
 
 
 class Unauthorized(RequestError):
-    """The API key is missing or wrong."""
+    """The API key is missing, wrong, revoked or expired."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, field="X-API-Key", remedy="Send a valid key in the X-API-Key header.")
+
+
+class Forbidden(RequestError):
+    """The API key is valid, and may not do that."""
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        super().__init__(detail, field="X-API-Key", remedy=remedy)
+
+
+class LimitReached(RequestError):
+    """The API key made more calls than it may.
+
+    Args:
+        key: its id.
+        limit: most calls.
+        window_s: in how many seconds.
+        retry_after_s: when calls are accepted again, in seconds from now.
+    """
+
+    what = "limit"
+
+    def __init__(self, key: str, *, limit: int, window_s: int, retry_after_s: float) -> None:
+        super().__init__(
+            f"The key {key} may make {limit} calls per {'day' if window_s == 86_400 else 'second'}, and has made them.",
+            field="X-API-Key",
+            remedy=f"Try again in {retry_after_s:.3g} s, or ask for a higher {self.what}.",
+        )
+        self.limit = limit
+        self.window_s = window_s
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(LimitReached):
+    """The API key made as many calls in the last second as it may."""
+
+    what = "rate"
+
+
+class QuotaExceeded(LimitReached):
+    """The API key made as many calls in this UTC day as it may."""
+
+    what = "quota"
+
+
+class UnknownKey(RequestError):
+    """There is no API key of that id."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"There is no key {key[:60]!r}.", field="id", remedy="List them with: evergreen keys list")
+
+
+class KeyEnded(RequestError):
+    """The API key is no longer live, or has a successor."""
+
+    def __init__(self, key: str, why: str, remedy: str) -> None:
+        super().__init__(f"The key {key} {why}.", field="id", remedy=remedy)
 
 
 class Unavailable(EvergreenError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import secrets
 from pathlib import Path
@@ -68,6 +69,14 @@ class GatewaySettings(_Group):
     processes: int = Field(1, description="Gateway processes that share the port.", ge=1, le=64)
     timeout_s: float = Field(10.0, description="Seconds a prediction may take before it is given up.", gt=0)
     route_poll_s: float = Field(0.2, description="Seconds between looks at the route table.", gt=0)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
 
 class LedgerSettings(_Group):

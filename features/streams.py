@@ -83,6 +83,10 @@ class Keys:
         """Hash of a batch view's publishing: ``compacted`` (generation done with), ``newest_us`` (newest row)."""
         return f"{{{self.namespace}}}:publication:{digest}"
 
+    def calls(self, api_key: str, window: str) -> str:
+        """Counter of the calls made with an API key in one second or day."""
+        return f"{{{self.namespace}:calls:{api_key}}}:{window}"
+
     @property
     def predictions(self) -> str:
         """Stream of answered predictions."""

@@ -9,6 +9,7 @@ import typer
 from core.errors import EvergreenError, SettingsError
 from stack.commands import features as feature_commands
 from stack.commands import inspect, lifecycle, show, versions
+from stack.commands import keys as key_commands
 from stack.commands.console import say_error
 
 DONE, NO, USAGE = 0, 1, 2
@@ -23,6 +24,8 @@ app = typer.Typer(
 )
 features = typer.Typer(help="The feature stores.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(features, name="features")
+keys = typer.Typer(help="The API keys of the gateway.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys, name="keys")
 
 for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
@@ -33,6 +36,10 @@ features.command()(feature_commands.rebuild)
 features.command()(feature_commands.audit)
 features.command()(show.show)
 features.command()(feature_commands.compact)
+keys.command()(key_commands.create)
+keys.command("list")(key_commands.list_keys)
+keys.command()(key_commands.rotate)
+keys.command()(key_commands.revoke)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,16 +11,19 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, Row, create_engine, event, func, insert, select, update
+from sqlalchemy import Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from core.clock import Clock, SystemClock, as_utc
 from core.decision import Decision
 from core.errors import LedgerError, StaleGeneration
+from core.ledger.engine import open_engine
 from core.ledger.schema import decisions, deployments, leases
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATING = threading.Lock()  # Alembic keeps what it migrates in globals
+# What makes other processes wait until this one has migrated, and then find nothing left to do.
+_ALONE = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(4995710)"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class Entry:
     Args:
         id: rises with every entry.
         use_case: whose decision.
-        kind: trigger, data_check, gate, promotion, deployment, materialize, audit.
+        kind: trigger, data_check, gate, promotion, deployment, materialize, audit, admin.
         action: what was decided.
         reason: one sentence.
         evidence: what it was decided on.
@@ -82,7 +86,7 @@ class Ledger:
     """
 
     def __init__(self, url: str, clock: Clock | None = None) -> None:
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         self._url = url
         self._clock = clock or SystemClock()
 
@@ -95,7 +99,8 @@ class Ledger:
         config = Config()
         config.set_main_option("script_location", str(_MIGRATIONS))
         try:
-            with self._engine.begin() as connection:
+            with _MIGRATING, self._engine.begin() as connection:
+                connection.exec_driver_sql(_ALONE[connection.dialect.name])
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except OperationalError as error:
@@ -233,25 +238,6 @@ class Ledger:
                 .values(expires_at=expires_at)
             )
         return done.rowcount == 1
-
-
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
-    path = url.removeprefix("sqlite:///")
-    if path and path != url and path != ":memory:":
-        try:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LedgerError(f"The ledger's folder {Path(path).parent} cannot be made ({error}).") from error
-    engine = create_engine(url, connect_args={"timeout": 30})
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _: ConnectionPoolEntry) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    return engine
 
 
 def _aware(row: Row[Any]) -> dict[str, Any]:

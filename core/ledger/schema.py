@@ -58,3 +58,19 @@ leases = Table(
     Column("token", Integer, nullable=False),
     Column("expires_at", DateTime(timezone=True), nullable=False),
 )
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("scopes", JSON, nullable=False),
+    Column("use_cases", JSON, nullable=False),
+    Column("rate_per_s", Integer),
+    Column("quota_per_day", BigInteger),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("revoked_at", DateTime(timezone=True)),
+    Column("replaced_by", String(12)),
+)

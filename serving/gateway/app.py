@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -18,6 +18,7 @@ from core.settings import Settings
 from core.use_case import EventSource, UseCase
 from features.definitions import key_groups
 from features.streams import Keys
+from serving.gateway.access_control import AccessControl
 from serving.gateway.asgi import Gateway
 from serving.gateway.coalescer import Coalescer, Limits
 from serving.gateway.door import Door, by_path
@@ -36,6 +37,8 @@ from serving.gateway.request_clock import EventTime, RequestClock, WallTime
 from serving.gateway.route_table import InFlight, RouteTable
 from serving.gateway.store import RedisStore, Store
 from serving.gateway.tallies import Tallies
+from serving.keys.sql_store import SqlKeyStore
+from serving.keys.store import KeyStore, MemoryKeyStore
 from serving.torchserve.tokens import Tokens
 
 
@@ -47,11 +50,13 @@ class Outside:
         store: streams and routes.
         caller: makes the model host's caller, inside the running event loop.
         clock: tells now for a request.
+        keys: holds the API keys.
     """
 
     store: Store
     caller: Callable[[], ModelCaller]
     clock: RequestClock
+    keys: KeyStore = field(default_factory=MemoryKeyStore)
 
 
 def real_outside(settings: Settings) -> Outside:
@@ -61,6 +66,7 @@ def real_outside(settings: Settings) -> Outside:
         store=RedisStore(settings.redis_url, cluster=settings.redis.cluster),
         caller=lambda: HostCaller(settings.torchserve_inference_url, tokens.inference),
         clock=EventTime() if settings.clock == "event" else WallTime(),
+        keys=SqlKeyStore(settings.ledger_url),
     )
 
 
@@ -96,8 +102,9 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     intake = Intake(outside.store, keys, partitions=stream.partitions, max_entries=stream.max_entries)
     declared = list(use_cases.values())
     sources = {s.name: within_resolution(s, declared) for use_case in declared for s in use_case.sources}
-    lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s)
-    pages = build_pages(use_cases, outside.store, routes, metrics, lifespan)
+    control = AccessControl(settings, outside.keys, outside.store, metrics.registry, list(use_cases))
+    lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s, control)
+    pages = build_pages(use_cases, outside.store, routes, metrics, control, lifespan)
     _describe_all(pages, settings, use_cases, sources)
     most, secret = settings.gateway.max_events, settings.signing_secret()
 
@@ -114,17 +121,23 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
         return {"predict": predict, "feedback": Feedback(name, secret=secret, most=most, intake=intake)}
 
     by_source = {
-        name: Events(source, groups=key_groups(declared, name), most=most, intake=intake)
+        name: Events(
+            source, readers=_readers(declared, name), groups=key_groups(declared, name), most=most, intake=intake
+        )
         for name, source in sources.items()
     }
     door = Door(
         by_path({name: endpoints_of(name, use_case) for name, use_case in use_cases.items()}, by_source.items()),
         clock=outside.clock,
         metrics=metrics,
-        api_key=settings.gateway.api_key.get_secret_value(),
+        access=control.access,
         max_body_bytes=settings.gateway.max_body_bytes,
     )
     return Gateway(door, use_cases=use_cases, sources=sources, pages=pages, metrics=metrics)
+
+
+def _readers(use_cases: Iterable[UseCase], source: str) -> list[str]:
+    return [use_case.name for use_case in use_cases if any(known.name == source for known in use_case.sources)]
 
 
 class _LateCaller:
@@ -144,14 +157,17 @@ class _LateCaller:
             await self._caller.close()
 
 
-def _lifespan(routes: RouteTable, caller: ModelCaller, store: Store, poll_s: float) -> Callable[[FastAPI], Any]:
+def _lifespan(
+    routes: RouteTable, caller: ModelCaller, store: Store, poll_s: float, control: AccessControl
+) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(DependencyDown):  # /readyz tells; the watcher keeps trying
             await routes.refresh()
         stop = asyncio.Event()
         watcher = asyncio.create_task(routes.watch(poll_s, stop))
-        yield
+        async with control.watched():
+            yield
         stop.set()
         await watcher
         await routes.leave()
@@ -173,7 +189,7 @@ def _describe_all(
                 sources,
                 max_instances=settings.gateway.max_instances,
                 max_events=settings.gateway.max_events,
-                needs_key=bool(settings.gateway.api_key.get_secret_value()),
+                needs_key=bool(settings.gateway.api_key.get_secret_value()) or not settings.gateway.is_loopback,
                 needs_now=settings.clock == "event",
             )
         return pages.openapi_schema

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _HOT_METHODS = ("POST", "OPTIONS")
+_PROBES = ("/healthz", "/readyz")
+_ADMIN = "/v1/admin/"  # looks at keys itself, so that refusals too get into the ledger
 ALLOWED = Reply(204, b"", ((b"allow", ", ".join(_HOT_METHODS).encode()),))
 """The answer to OPTIONS for a call that carries traffic."""
 
@@ -58,10 +60,10 @@ class Gateway:
         endpoint = self.door.find(path.encode())
         if endpoint is not None:
             await self._answer(endpoint, scope, receive, send)
-        elif path.startswith("/v1/"):
-            await self._other(path, scope, receive, send)
-        else:
+        elif path.startswith(_ADMIN) or path in _PROBES:
             await self._page(scope, receive, send)
+        else:
+            await self._other(path, scope, receive, send)
 
     async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         headers = scope["headers"]
@@ -89,16 +91,20 @@ class Gateway:
         return await future
 
     async def _other(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
-        """A /v1 path that carries no traffic: an unknown name, or a page."""
+        """A path that carries no traffic: an unknown name, or a page."""
+        is_call = path.startswith("/v1/")
         try:
-            self.door.admit(scope["headers"])
-            match path.split("/")[2:]:
-                case ["models", name, "predict" | "feedback"]:
+            if is_call:
+                self.door.admit(scope["headers"])
+            else:
+                self.door.admit_to_page(scope["headers"])
+            match path.split("/")[1:]:
+                case ["v1", "models", name, "predict" | "feedback"]:
                     raise UnknownUseCase(name[:60], list(self._use_cases))
-                case ["events", name]:
+                case ["v1", "events", name]:
                     raise UnknownSource(name[:60], list(self._sources))
         except Exception as error:  # entry point, as in the door
-            await _send(send, self.door.refuse(error, "/v1"))
+            await _send(send, self.door.refuse(error, "/v1" if is_call else "page"))
             return
         await self._page(scope, receive, send)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
 from collections.abc import Iterable, Mapping
 
-from core.errors import EvergreenError, Unauthorized
+from core.errors import EvergreenError
+from serving.gateway.access import Access
 from serving.gateway.exchange import Call, Endpoint, RawHeaders, Reply, Respond, header
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.problems import PROBLEM_TYPE, Problem, internal_problem, problem_for
@@ -23,7 +23,7 @@ class Door:
         endpoints: by path.
         clock: tells now for a request.
         metrics: where requests are counted.
-        api_key: what /v1 calls must carry; empty if nothing.
+        access: decides by a request's API key.
         max_body_bytes: largest body.
     """
 
@@ -33,13 +33,13 @@ class Door:
         *,
         clock: RequestClock,
         metrics: GatewayMetrics,
-        api_key: str,
+        access: Access,
         max_body_bytes: int,
     ) -> None:
         self._endpoints = {path.encode(): endpoint for path, endpoint in endpoints.items()}
         self._clock = clock
         self._metrics = metrics
-        self._api_key = api_key.encode()
+        self._access = access
         self.max_body_bytes = max_body_bytes
 
     def find(self, path: bytes) -> Endpoint | None:
@@ -47,18 +47,22 @@ class Door:
         return self._endpoints.get(path)
 
     def admit(self, headers: RawHeaders, endpoint: Endpoint | None = None) -> None:
-        """Return if the request may come in; asked before its body is read.
+        """Return if the request may come in, and count it; asked before its body is read.
 
         Raises:
-            Unauthorized: if its key is missing or wrong.
+            RequestError: as `Access.check` says.
+            DependencyDown: likewise.
         """
-        if not self._api_key:
-            return
         key = header(headers, b"x-api-key")
-        if key is None:
-            raise Unauthorized("The API key is missing.")
-        if not hmac.compare_digest(key, self._api_key):
-            raise Unauthorized("The API key is wrong.")
+        if endpoint is None:
+            self._access.check(key, None, None)
+        else:
+            self._access.check(key, endpoint.scope, endpoint.use_case)
+
+    def admit_to_page(self, headers: RawHeaders) -> None:
+        """Return if the request may see metrics and documents: from this machine, or with any key; not counted."""
+        if not self._access.is_loopback:
+            self._access.check(header(headers, b"x-api-key"), None, None, 0)
 
     def answer(self, endpoint: Endpoint, headers: RawHeaders, body: bytes, respond: Respond) -> None:
         """Have an endpoint answer a request that was let in; `respond` gets one reply, errors as replies too."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
@@ -32,6 +32,7 @@ from serving.gateway.validation import (
     text_rule,
     within,
 )
+from serving.keys.key import Scope
 
 TIMEOUT_HEADER = "X-Evergreen-Timeout-Ms"
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
@@ -49,7 +50,7 @@ class Predict:
     """
 
     route = "/v1/models/{use_case}/predict"
-    scope = "predict"
+    scope: Scope = "predict"
 
     def __init__(self, use_case: UseCase, *, predictor: Predictor, most: int, metrics: GatewayMetrics) -> None:
         self.use_case = use_case.name
@@ -162,7 +163,7 @@ class Feedback(_Stored):
 
     route = "/v1/models/{use_case}/feedback"
 
-    scope = "feedback"
+    scope: Scope = "feedback"
 
     def __init__(self, use_case: str, *, secret: bytes, most: int, intake: Intake) -> None:
         super().__init__()
@@ -218,18 +219,26 @@ class Events(_Stored):
 
     Args:
         source: its declaration.
+        readers: the use cases that read it.
         groups: the key groups by which window views read it.
         most: most events per call.
         intake: where events are written.
     """
 
     route = "/v1/events/{source}"
+    scope: Scope = "events"
 
-    scope = "events"
-    use_case = None
-
-    def __init__(self, source: EventSource, *, groups: Sequence[tuple[str, ...]], most: int, intake: Intake) -> None:
+    def __init__(
+        self,
+        source: EventSource,
+        *,
+        readers: Iterable[str],
+        groups: Sequence[tuple[str, ...]],
+        most: int,
+        intake: Intake,
+    ) -> None:
         super().__init__()
+        self.use_case = frozenset(readers)
         self._name = source.name
         self._groups = groups
         self._most = most

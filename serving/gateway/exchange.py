@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serving.keys.key import Scope
+
 Headers = tuple[tuple[bytes, bytes], ...]
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -55,13 +57,13 @@ class Endpoint(Protocol):
         ...
 
     @property
-    def scope(self) -> str:
+    def scope(self) -> Scope:
         """What an API key must allow."""
         ...
 
     @property
-    def use_case(self) -> str | None:
-        """The use case it is about; None if of no one."""
+    def use_case(self) -> str | frozenset[str]:
+        """The use case it is about, or all of them: an API key must be good for each."""
         ...
 
     def begin(self, call: Call, respond: Respond) -> None:

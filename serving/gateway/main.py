@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -52,7 +51,7 @@ def require_key_beyond_loopback(settings: Settings) -> None:
         SettingsError: saying which setting to change.
     """
     host = settings.gateway.host
-    if not settings.gateway.api_key.get_secret_value() and not _is_loopback(host):
+    if not settings.gateway.api_key.get_secret_value() and not settings.gateway.is_loopback:
         raise SettingsError(
             f"EVERGREEN_GATEWAY__HOST is {host}, which other machines can reach, and there is no API key. "
             "Set EVERGREEN_GATEWAY__API_KEY, or listen on 127.0.0.1."
@@ -73,13 +72,6 @@ def listen(host: str, port: int) -> socket.socket:
             f"The gateway cannot listen on {host}:{port} ({error.strerror or error}). "
             "Stop what uses the port, or set EVERGREEN_GATEWAY__PORT and EVERGREEN_GATEWAY__HOST."
         ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _serve(settings: Settings, gateway: Gateway, listener: socket.socket) -> None:

@@ -11,13 +11,18 @@ from serving.gateway.validation import LONGEST_TEXT
 _EXAMPLE_ID = "0168af3c0a50" + "0f1e2d3c4b" + "9a8b7c6d5e4f"
 _REFUSALS = {
     "400": "The body is not one JSON object, or a header is wrong.",
-    "401": "The API key is missing or wrong.",
+    "401": "The API key is missing, wrong, revoked or expired.",
+    "403": "The API key may not do that.",
     "404": "The name is unknown.",
     "413": "The body is too large.",
     "422": "A field is wrong.",
+    "429": "The API key made more calls than it may. Retry-After says when to try again.",
     "503": "Something needed is not there right now; Retry-After says when to try again.",
 }
-_FULL = {"429": "More comes than is read; nothing was stored. Retry-After says when to send it again."}
+_FULL = {
+    "429": "The API key made more calls than it may, or more comes than is read; nothing was stored. "
+    "Retry-After says when to send it again."
+}
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem document.",
@@ -61,7 +66,7 @@ def describe(
         sources: by name.
         max_instances: most instances per call.
         max_events: most events or labels per call.
-        needs_key: whether calls must carry an API key.
+        needs_key: whether calls must carry an API key; else it depends on whether one was issued.
         needs_now: whether calls must say which moment counts as now.
     """
     components = document.setdefault("components", {})
@@ -90,9 +95,8 @@ def describe(
         paths[f"/v1/events/{name}"] = _post(
             f"Send events of {name}", source.description, f"{name}.Events", ("202", "Stored.", None), now
         )
-    if needs_key:
-        components["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
-        document["security"] = [{"key": []}]
+    components["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
+    document["security"] = [{"key": []}] if needs_key else [{"key": []}, {}]
     return document
 
 

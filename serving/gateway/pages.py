@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -15,10 +16,12 @@ from starlette.exceptions import HTTPException
 from core.errors import DependencyDown, EvergreenError, UnknownUseCase
 from core.use_case import Field as DeclaredField
 from core.use_case import UseCase
+from serving.gateway.access_control import AccessControl
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.openapi import example_of
 from serving.gateway.problems import (
     PROBLEM_TYPE,
+    MalformedBody,
     Problem,
     UnknownPath,
     WrongMethod,
@@ -26,6 +29,7 @@ from serving.gateway.problems import (
     problem_for,
     shown,
 )
+from serving.gateway.pydantic_faults import invalid_fields
 from serving.gateway.route_table import RouteTable
 from serving.gateway.store import Store
 
@@ -77,17 +81,25 @@ class ModelList(BaseModel):
 
 
 def build_pages(
-    use_cases: Mapping[str, UseCase], store: Store, routes: RouteTable, metrics: GatewayMetrics, lifespan: Lifespan
+    use_cases: Mapping[str, UseCase],
+    store: Store,
+    routes: RouteTable,
+    metrics: GatewayMetrics,
+    control: AccessControl,
+    lifespan: Lifespan,
 ) -> FastAPI:
     """The FastAPI application; its lifespan is the gateway's."""
     app = FastAPIOffline(title="Evergreen", version="1", lifespan=lifespan, redirect_slashes=False, redoc_url=None)
     _answer_errors(app)
-    _add_probes(app, store, routes, metrics)
+    _add_probes(app, store, routes, metrics, control)
     _add_models(app, use_cases, routes)
+    app.include_router(control.routes())
     return app
 
 
-def _add_probes(app: FastAPI, store: Store, routes: RouteTable, metrics: GatewayMetrics) -> None:
+def _add_probes(
+    app: FastAPI, store: Store, routes: RouteTable, metrics: GatewayMetrics, control: AccessControl
+) -> None:
     @app.get("/healthz", tags=["operation"], summary="Whether the process lives")
     async def healthz() -> Health:
         return Health()
@@ -97,6 +109,7 @@ def _add_probes(app: FastAPI, store: Store, routes: RouteTable, metrics: Gateway
         await store.ping()
         if not routes.was_read:
             raise DependencyDown("Redis", "the route table was not read yet")
+        control.access.require_known()
         return Health()
 
     @app.get("/metrics", tags=["operation"], summary="Prometheus metrics", response_class=Response)
@@ -153,14 +166,21 @@ def _answer_errors(app: FastAPI) -> None:
             if request.method == "OPTIONS":
                 return Response(status_code=204, headers={"Allow": ", ".join(allowed)})
             return _response(problem_for(WrongMethod(request.method, allowed)))
+        if error.status_code != 404:
+            return _response(problem_for(MalformedBody(f"{error.detail}.", remedy="Send what /docs says.")))
         path = shown(request.url.path)
         return _response(problem_for(UnknownPath(f"Nothing is served at {path}.", remedy="See /docs for what is.")))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return _response(problem_for(invalid_fields(error.errors())))
 
     async def unexpected(request: Request, error: Exception) -> Response:
         return _response(internal_problem())
 
     app.add_exception_handler(EvergreenError, expected)
     app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(Exception, unexpected)
 
 

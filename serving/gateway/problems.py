@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ PROBLEM_TYPE = b"application/problem+json"
 MOST_FAULTS = 10
 _LONGEST_SHOWN = 60
 _RETRY_AFTER_S = 1
+_CHALLENGE = b'ApiKey realm="evergreen", header="X-API-Key"'  # RFC 9110, section 11.6.1: a 401 carries one
 
 
 class MalformedBody(errors.RequestError):
@@ -89,6 +91,12 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     errors.UnknownSource: 404,
     errors.TooLarge: 413,
     errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.LimitReached: 429,
+    errors.RateLimited: 429,
+    errors.QuotaExceeded: 429,
+    errors.UnknownKey: 404,
+    errors.KeyEnded: 409,
     errors.Unavailable: 503,
     errors.NoLiveVersion: 503,
     errors.Overloaded: 503,
@@ -153,7 +161,25 @@ def problem_for(error: errors.EvergreenError) -> Problem:
         headers = ((b"allow", ", ".join(error.allowed).encode()),)
     if isinstance(error, TooSlow):
         headers = ((b"connection", b"close"),)
+    if isinstance(error, errors.Unauthorized):
+        headers = ((b"www-authenticate", _CHALLENGE),)
+    if isinstance(error, errors.LimitReached):
+        headers = _limit_headers(error)
     return Problem(status, orjson.dumps(document), headers)
+
+
+def _limit_headers(error: errors.LimitReached) -> tuple[tuple[bytes, bytes], ...]:
+    """When to come back.
+
+    Source: RFC 9110, section 10.2.3 (Retry-After); draft-ietf-httpapi-ratelimit-headers-08 (the other two).
+    """
+    wait_s = max(1, math.ceil(error.retry_after_s))
+    name = error.what.encode()
+    return (
+        (b"retry-after", b"%d" % wait_s),
+        (b"ratelimit-policy", b'"%b";q=%d;w=%d' % (name, error.limit, error.window_s)),
+        (b"ratelimit", b'"%b";r=0;t=%d' % (name, wait_s)),
+    )
 
 
 def internal_problem() -> Problem:

@@ -20,6 +20,8 @@ _TIMEOUT_S = 2.0
 _CONNECTIONS = 32
 Entries = Sequence[tuple[str, Mapping[Any, Any]]]
 """Stream and fields of entries to append."""
+Counts = Sequence[tuple[str, int, int]]
+"""Counter, what is added to it, and in how many seconds it ends; adding 0 reads it."""
 
 
 class Store(Protocol):
@@ -43,6 +45,10 @@ class Store(Protocol):
 
     async def write_field(self, key: str, name: str, value: bytes | None) -> None:
         """Set one field of a hash, or remove it if `value` is None."""
+        ...
+
+    async def add_counts(self, counts: Counts) -> list[int]:
+        """Add to counters that end by themselves, and return what each is then; not atomic over several."""
         ...
 
     async def ping(self) -> None:
@@ -113,6 +119,15 @@ class RedisStore:
             else:
                 await self._client.hset(key, name, value)
 
+    async def add_counts(self, counts: Counts) -> list[int]:
+        """Add to counters, in one round trip."""
+        async with _answering(), self._client.pipeline(transaction=False) as pipe:
+            for counter, n, ends_in_s in counts:
+                pipe.incrby(counter, n)
+                pipe.expire(counter, ends_in_s)
+            found: list[int] = await pipe.execute()
+        return found[::2]
+
     async def ping(self) -> None:
         """Return if Redis answers."""
         async with _answering():
@@ -129,6 +144,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.streams: dict[str, list[dict[str, Any]]] = {}
         self.hashes: dict[str, dict[str, bytes]] = {}
+        self.counters: dict[str, int] = {}
         self.down = False
 
     async def append(self, entries: Entries) -> list[bytes]:
@@ -159,6 +175,13 @@ class MemoryStore:
             fields.pop(name, None)
         else:
             fields[name] = value
+
+    async def add_counts(self, counts: Counts) -> list[int]:
+        """Add to counters, which never end."""
+        await self.ping()
+        for counter, n, _ in counts:
+            self.counters[counter] = self.counters.get(counter, 0) + n
+        return [self.counters[counter] for counter, _, _ in counts]
 
     async def ping(self) -> None:
         """Raise DependencyDown if `down`."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from core.errors import LedgerError, StaleGeneration
 from core.ledger import Ledger
 from tests.postgres_process import postgres_url
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2019, 2, 2, 3, tzinfo=UTC)
 
 
@@ -138,6 +142,21 @@ def test_a_lease_is_held_by_one_until_it_runs_out(ledger: Ledger, clock: ManualC
     assert ledger.holds("retrain:taxi_tip", second)
     ledger.release("retrain:taxi_tip", second)
     assert ledger.acquire("retrain:taxi_tip", "c", ttl_s=10) is not None
+
+
+def test_many_processes_may_migrate_at_once(url: str) -> None:
+    code = "import sys; from core.ledger import Ledger; ledger = Ledger(sys.argv[1]); input(); ledger.migrate()"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, url], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT)
+        for _ in range(4)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    assert [process.communicate(timeout=60)[1] for process in processes] == [b""] * 4
+    with closing(Ledger(url)) as ledger:
+        assert ledger.entries() == []
 
 
 def test_a_ledger_that_cannot_be_opened_says_what_to_check(tmp_path: Path) -> None:

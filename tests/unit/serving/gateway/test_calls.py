@@ -343,6 +343,9 @@ async def test_the_docs_describe_every_call_and_their_examples_work(running: Run
             "/healthz",
             "/readyz",
             "/metrics",
+            "/v1/admin/keys",
+            "/v1/admin/keys/{id}",
+            "/v1/admin/keys/{id}/rotate",
         } == set(document["paths"])
         for path in (PREDICT, EVENTS):
             reference = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
