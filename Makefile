@@ -33,7 +33,8 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 # MLServer wants other versions of the same packages, so the tests run it from an environment of its own
 $(MLSERVER)/.installed: requirements-mlserver.txt
 	test -x $(MLSERVER)/bin/python || "$(PYTHON)" -m venv $(MLSERVER)
-	$(MLSERVER)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-mlserver.txt
+	$(MLSERVER)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+	  -r requirements-mlserver.txt
 	@touch $@
 
 check: install $(MLSERVER)/.installed
