@@ -36,6 +36,7 @@ from serving.gateway.request_clock import EventTime, RequestClock, WallTime
 from serving.gateway.route_table import InFlight, RouteTable
 from serving.gateway.store import RedisStore, Store
 from serving.gateway.tallies import Tallies
+from serving.open_inference.server import require_host_settings
 from serving.torchserve.tokens import Tokens
 
 
@@ -55,13 +56,26 @@ class Outside:
 
 
 def real_outside(settings: Settings) -> Outside:
-    """Redis, TorchServe and the clock as the settings say."""
-    tokens = Tokens(settings.home / "torchserve" / "key_file.json")
+    """Redis, the model host and the clock as the settings say.
+
+    Raises:
+        SettingsError: if the model host is another server than TorchServe, and is not described.
+    """
     return Outside(
         store=RedisStore(settings.redis_url, cluster=settings.redis.cluster),
-        caller=lambda: HostCaller(settings.torchserve_inference_url, tokens.inference),
+        caller=_caller(settings),
         clock=EventTime() if settings.clock == "event" else WallTime(),
     )
+
+
+def _caller(settings: Settings) -> Callable[[], ModelCaller]:
+    if settings.host.kind == "torchserve":
+        tokens = Tokens(settings.home / "torchserve" / "key_file.json")
+        return lambda: HostCaller(settings.torchserve_inference_url, tokens.inference)
+    from serving.open_inference.caller import OpenInferenceCaller  # with onnx and the feature code: not for TorchServe
+
+    require_host_settings(settings)
+    return lambda: OpenInferenceCaller(settings)
 
 
 def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside: Outside) -> Gateway:
@@ -87,7 +101,7 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
         max_pending=settings.gateway.max_pending,
         max_wait_s=settings.gateway.max_wait_s,
         timeout_s=settings.gateway.timeout_s,
-        max_calls=settings.torchserve.workers,
+        max_calls=settings.torchserve.workers if settings.host.kind == "torchserve" else settings.host.threads,
         same_now=settings.clock == "event",
     )
     failover = FailoverCaller(caller, routes, in_flight, tallies, metrics)

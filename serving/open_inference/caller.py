@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import orjson
-
-from core.errors import EvergreenError, RequestError, Unavailable
+from core.errors import DeadlineMissed, EvergreenError, RequestError, Unavailable
 from core.settings import Settings
 from serving.gateway.model_caller import CallFailed
-from serving.open_inference.scorings import Scorings
+from serving.open_inference.scorings import NotInStore, Scorings
 from serving.open_inference.server import InferenceServer, ServerRefused
 
-_GONE, _BUSY, _FAILED, _MISUNDERSTOOD = 404, 503, 500, 502
+logger = logging.getLogger(__name__)
 
 
 class OpenInferenceCaller:
@@ -45,18 +44,24 @@ class OpenInferenceCaller:
 
     def _answer(self, use_case: str, version: str, body: dict[str, Any]) -> dict[str, Any]:
         try:
-            scoring = self._scorings.get(use_case, version)
-        except EvergreenError as error:
-            raise CallFailed(str(error), _GONE) from error
-        try:
-            answer: dict[str, Any] = orjson.loads(scoring.answer(body))
-        except RequestError as error:
-            raise CallFailed(str(error), 400) from error
-        except ServerRefused as error:
-            status = error.status if error.status in (_GONE, _FAILED) else _MISUNDERSTOOD
-            raise CallFailed(str(error), status) from error
-        except Unavailable as error:
-            raise CallFailed(str(error), _BUSY) from error
+            return self._scorings.answer(use_case, version, body)
         except Exception as error:  # an entry point: the gateway outlives whatever a use case's code raises
-            raise CallFailed(f"{use_case} {version} fails ({type(error).__name__}: {error})", _FAILED) from error
-        return answer
+            if not isinstance(error, EvergreenError):
+                logger.exception("%s %s failed", use_case, version)
+            raise CallFailed(str(error) or type(error).__name__, _status(error)) from error
+
+
+def _status(error: Exception) -> int:
+    """What TorchServe would answer."""
+    match error:
+        case RequestError():
+            return 400
+        case NotInStore():
+            return 404
+        case DeadlineMissed():
+            return 504
+        case Unavailable():
+            return 503
+        case ServerRefused():
+            return error.status if error.status in (404, 500) else 502
+    return 500

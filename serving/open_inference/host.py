@@ -9,14 +9,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from core.errors import DeploymentError, EvergreenError, RequestError, SettingsError
+from core.errors import DeploymentError, EvergreenError, RequestError
 from core.settings import Settings
 from serving.open_inference.layouts import LAYOUTS, MODEL
 from serving.open_inference.repository import ModelRepository
 from serving.open_inference.scorings import Scorings
-from serving.open_inference.server import InferenceServer
+from serving.open_inference.server import InferenceServer, require_host_settings
 from serving.torchserve.packer import unpack
 
 _LOOK_AGAIN_S = 0.05
@@ -38,7 +36,7 @@ class OpenInferenceHost:
     def __init__(self, settings: Settings) -> None:
         require_host_settings(settings)
         self._server = InferenceServer(settings.host.url, timeout_s=settings.host.timeout_s)
-        self._repository = ModelRepository(Path(settings.host.repository).absolute(), LAYOUTS[settings.host.flavour])
+        self._repository = ModelRepository(Path(settings.host.repository), LAYOUTS[settings.host.flavour])
         self._scorings = Scorings(settings, self._server)
         self._patience_s = settings.host.timeout_s
         self._pause = threading.Event()
@@ -55,7 +53,7 @@ class OpenInferenceHost:
             with tempfile.TemporaryDirectory(prefix="evergreen-publish-") as workplace:
                 unpack(archive, Path(workplace))
                 self._publish(use_case, version, Path(workplace) / MODEL)
-            self._scorings.get(use_case, version)
+            self._scorings.load(use_case, version)
         except DeploymentError as error:
             self._withdraw(use_case, version)
             error.args = (f"{use_case} {version} cannot be loaded: {error}",)
@@ -83,7 +81,7 @@ class OpenInferenceHost:
         """Read the features, and ask the server."""
         self._require(use_case, version)
         try:
-            answer: dict[str, Any] = orjson.loads(self._scorings.get(use_case, version).answer(body))
+            return self._scorings.answer(use_case, version, body)
         except RequestError as error:
             raise DeploymentError(f"{use_case} {version} refuses the request: {error}") from error
         except EvergreenError:
@@ -92,7 +90,6 @@ class OpenInferenceHost:
             raise DeploymentError(
                 f"{use_case} {version} fails ({type(error).__name__}: {error}). Train it again."
             ) from error
-        return answer
 
     def _publish(self, use_case: str, version: str, graph: Path) -> None:
         if self._repository.digest(use_case, version) == _digest(graph) and self._server.is_ready(use_case, version):
@@ -117,20 +114,6 @@ class OpenInferenceHost:
     def _require(self, use_case: str, version: str) -> None:
         if version not in self._repository.versions().get(use_case, set()):
             raise DeploymentError(f"{use_case} {version} is not loaded. Register it first.")
-
-
-def require_host_settings(settings: Settings) -> None:
-    """See that an inference server is described.
-
-    Raises:
-        SettingsError: naming the setting that is missing.
-    """
-    for name in ("url", "repository"):
-        if not getattr(settings.host, name):
-            raise SettingsError(
-                f"EVERGREEN_HOST__KIND is {settings.host.kind}, and EVERGREEN_HOST__{name.upper()} is not set. "
-                "Set it, or leave the kind out to use TorchServe."
-            )
 
 
 def _digest(graph: Path) -> str:

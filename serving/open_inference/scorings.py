@@ -5,9 +5,13 @@ from __future__ import annotations
 import shutil
 import tempfile
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from core.errors import DeploymentError
 from core.settings import Settings
@@ -16,6 +20,13 @@ from serving.scoring import Scoring
 from serving.torchserve.packer import archive_name, unpack
 
 Stamp = tuple[int, int, int]
+
+
+class NotInStore(DeploymentError):
+    """A version is asked that was never packed, or is let go already."""
+
+    def __init__(self, use_case: str, version: str, archive: Path, problem: str) -> None:
+        super().__init__(f"{use_case} {version}: there is no {archive} ({problem}). Deploy the version again.")
 
 
 def store(settings: Settings) -> Path:
@@ -28,6 +39,7 @@ class _Loaded:
     scoring: Scoring
     folder: Path
     stamp: Stamp
+    turn: AbstractContextManager[Any]
 
 
 class Scorings:
@@ -47,23 +59,38 @@ class Scorings:
         self._loaded: dict[tuple[str, str], _Loaded] = {}
         self._lock = threading.Lock()
 
-    def get(self, use_case: str, version: str) -> Scoring:
-        """What scores with a version.
+    def answer(self, use_case: str, version: str, body: object) -> dict[str, Any]:
+        """Answer one call with a version, in the format of ``serving.torchserve.wire``.
 
         Raises:
-            DeploymentError: if it is not in the store, or cannot be used.
+            NotInStore: if it is not in the store.
+            DeploymentError: if it cannot be used, or the server refuses to run it.
+            RequestError: if the call is malformed.
+            Unavailable: if something needed is away.
+        """
+        loaded = self.load(use_case, version)
+        with loaded.turn:
+            answer: dict[str, Any] = orjson.loads(loaded.scoring.answer(body))
+        return answer
+
+    def load(self, use_case: str, version: str) -> _Loaded:
+        """See that a version is unpacked and can be used.
+
+        Raises:
+            NotInStore: if it is not in the store.
+            DeploymentError: if it cannot be used.
         """
         archive = self._store / archive_name(use_case, version)
         stamp = _stamp(archive, use_case, version)
         loaded = self._loaded.get((use_case, version))
         if loaded is not None and loaded.stamp == stamp:
-            return loaded.scoring
+            return loaded
         with self._lock:
             self._drop_removed()
             loaded = self._loaded.get((use_case, version))
             if loaded is None or loaded.stamp != stamp:
                 loaded = self._loaded[use_case, version] = self._load(use_case, version, archive, stamp)
-            return loaded.scoring
+            return loaded
 
     def has(self, use_case: str, version: str) -> bool:
         """Whether a version is in the store."""
@@ -80,7 +107,9 @@ class Scorings:
         try:
             unpack(archive, folder)
             run = partial(self._server.score, use_case, version)
-            return _Loaded(Scoring(folder, version, run, self._settings), folder, stamp)
+            # a reader of a cluster compares what it sees with what it saw last: one call after the other
+            turn = threading.Lock() if self._settings.redis.cluster else nullcontext()
+            return _Loaded(Scoring(folder, version, run, self._settings), folder, stamp, turn)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -100,7 +129,5 @@ def _stamp(archive: Path, use_case: str, version: str) -> Stamp:
     try:
         found = archive.stat()
     except OSError as error:
-        raise DeploymentError(
-            f"{use_case} {version}: there is no {archive} ({error.strerror or error}). Deploy the version again."
-        ) from error
+        raise NotInStore(use_case, version, archive, error.strerror or str(error)) from error
     return (found.st_ino, found.st_mtime_ns, found.st_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -9,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from core.errors import DependencyDown, DeploymentError
+from core.errors import DependencyDown, DeploymentError, SettingsError
+from core.settings import Settings
 from serving.open_inference.tensors import HEADER_LENGTH, from_bytes
 
 _WHAT: Final = "The inference server"
@@ -17,6 +19,25 @@ _BINARY: Final = "binary_tensor_data"  # what servers call the extension that se
 _BUSY: Final = (502, 503, 504)
 _UNSUPPORTED: Final = (404, 405, 501)
 _LONGEST: Final = 300
+
+
+def require_host_settings(settings: Settings) -> None:
+    """See that an inference server is described.
+
+    Raises:
+        SettingsError: naming the setting that is missing or wrong.
+    """
+    for name in ("url", "repository"):
+        if not getattr(settings.host, name):
+            raise SettingsError(
+                f"EVERGREEN_HOST__KIND is {settings.host.kind}, and EVERGREEN_HOST__{name.upper()} is not set. "
+                "Set it, or leave the kind out to use TorchServe."
+            )
+    if not Path(settings.host.repository).is_absolute():
+        raise SettingsError(
+            f"EVERGREEN_HOST__REPOSITORY is {settings.host.repository!r}, which depends on the folder a process runs in. "
+            "Set an absolute path."
+        )
 
 
 class ServerRefused(DeploymentError):
