@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -29,8 +30,12 @@ from serving.gateway.intake import Intake
 from serving.gateway.magnitudes import within_resolution
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.model_caller import ModelCaller
-from serving.gateway.openapi import describe
-from serving.gateway.pages import build_pages
+from serving.gateway.open_inference.asgi import OpenInferencePages
+from serving.gateway.open_inference.openapi import describe_open_inference
+from serving.gateway.open_inference.predicting import PredictorScorer
+from serving.gateway.open_inference.service import OpenInference
+from serving.gateway.openapi import describe, now_parameters
+from serving.gateway.pages import build_pages, require_ready
 from serving.gateway.predictor import Predictor
 from serving.gateway.request_clock import EventTime, RequestClock, WallTime
 from serving.gateway.route_table import InFlight, RouteTable
@@ -115,8 +120,8 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     _describe_all(pages, settings, use_cases, sources)
     most, secret = settings.gateway.max_events, settings.signing_secret()
 
-    def endpoints_of(name: str, use_case: UseCase) -> dict[str, Endpoint]:
-        predictor = Predictor(
+    predictors = {
+        name: Predictor(
             use_case,
             secret=secret,
             routes=routes,
@@ -124,21 +129,39 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
             metrics=metrics,
             mirror_below=settings.gateway.max_pending // 4,
         )
-        predict = Predict(use_case, predictor=predictor, most=settings.gateway.max_instances, metrics=metrics)
+        for name, use_case in use_cases.items()
+    }
+
+    def endpoints_of(name: str, use_case: UseCase) -> dict[str, Endpoint]:
+        predict = Predict(use_case, predictor=predictors[name], most=settings.gateway.max_instances, metrics=metrics)
         return {"predict": predict, "feedback": Feedback(name, secret=secret, most=most, intake=intake)}
 
     by_source = {
         name: Events(source, groups=key_groups(declared, name), most=most, intake=intake)
         for name, source in sources.items()
     }
+    open_inference = OpenInference(
+        use_cases,
+        PredictorScorer(predictors, routes, metrics, partial(require_ready, outside.store, routes)),
+        most=settings.gateway.max_instances,
+        max_body_bytes=settings.gateway.max_body_bytes,
+    )
+    by_use_case = {name: endpoints_of(name, use_case) for name, use_case in use_cases.items()}
     door = Door(
-        by_path({name: endpoints_of(name, use_case) for name, use_case in use_cases.items()}, by_source.items()),
+        by_path(by_use_case, by_source.items(), open_inference.infer),
         clock=outside.clock,
         metrics=metrics,
         api_key=settings.gateway.api_key.get_secret_value(),
         max_body_bytes=settings.gateway.max_body_bytes,
     )
-    return Gateway(door, use_cases=use_cases, sources=sources, pages=pages, metrics=metrics)
+    return Gateway(
+        door,
+        use_cases=use_cases,
+        sources=sources,
+        open_inference=OpenInferencePages(open_inference, door, outside.clock),
+        pages=pages,
+        metrics=metrics,
+    )
 
 
 class _LateCaller:
@@ -189,6 +212,12 @@ def _describe_all(
                 max_events=settings.gateway.max_events,
                 needs_key=bool(settings.gateway.api_key.get_secret_value()),
                 needs_now=settings.clock == "event",
+            )
+            describe_open_inference(
+                pages.openapi_schema,
+                use_cases,
+                max_instances=settings.gateway.max_instances,
+                parameters=now_parameters(settings.clock == "event"),
             )
         return pages.openapi_schema
 

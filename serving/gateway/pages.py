@@ -87,6 +87,17 @@ def build_pages(
     return app
 
 
+async def require_ready(store: Store, routes: RouteTable) -> None:
+    """Return if requests can be answered.
+
+    Raises:
+        DependencyDown: if Redis does not answer, or the routes were never read.
+    """
+    await store.ping()
+    if not routes.was_read:
+        raise DependencyDown("Redis", "the route table was not read yet")
+
+
 def _add_probes(app: FastAPI, store: Store, routes: RouteTable, metrics: GatewayMetrics) -> None:
     @app.get("/healthz", tags=["operation"], summary="Whether the process lives")
     async def healthz() -> Health:
@@ -94,9 +105,7 @@ def _add_probes(app: FastAPI, store: Store, routes: RouteTable, metrics: Gateway
 
     @app.get("/readyz", tags=["operation"], summary="Whether requests can be answered")
     async def readyz() -> Health:
-        await store.ping()
-        if not routes.was_read:
-            raise DependencyDown("Redis", "the route table was not read yet")
+        await require_ready(store, routes)
         return Health()
 
     @app.get("/metrics", tags=["operation"], summary="Prometheus metrics", response_class=Response)

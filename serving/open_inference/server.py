@@ -35,8 +35,8 @@ def require_host_settings(settings: Settings) -> None:
             )
     if not Path(settings.host.repository).is_absolute():
         raise SettingsError(
-            f"EVERGREEN_HOST__REPOSITORY is {settings.host.repository!r}, which depends on the folder a process runs in. "
-            "Set an absolute path."
+            f"EVERGREEN_HOST__REPOSITORY is {settings.host.repository!r}, which each process would look for in its "
+            "own folder. Set an absolute path."
         )
 
 

@@ -3,46 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from core.errors import EvergreenError
+from serving.gateway.exchange import Reply
 from serving.gateway.open_inference.request import InferRequest
 from serving.gateway.open_inference.scorer import Scored
-from serving.gateway.problems import internal_problem, problem_for
+from serving.gateway.problems import Problem
 from serving.open_inference.tensors import BYTES, HEADER_LENGTH, to_bytes
 
-JSON: Final = b"application/json"
 OUTPUT_DATATYPE: Final[Mapping[str, str]] = {"scores": "FP32", "prediction_ids": BYTES, "degraded": BYTES}
 _BINARY: Final = b"application/octet-stream"
 _HEADER: Final = HEADER_LENGTH.lower().encode()
 
 
-@dataclass(frozen=True, slots=True)
-class V2Reply:
-    """An answer, ready to be sent.
-
-    Args:
-        status: HTTP status.
-        body: JSON, and after it the tensors sent as bytes.
-        media_type: of the body.
-        headers: further headers, lower-case names.
-    """
-
-    status: int
-    body: bytes
-    media_type: bytes = JSON
-    headers: tuple[tuple[bytes, bytes], ...] = ()
-
-
-def page(document: Any, status: int = 200) -> V2Reply:
+def page(document: Any, status: int = 200) -> Reply:
     """A JSON document as an answer."""
-    return V2Reply(status, orjson.dumps(document))
+    return Reply(status, orjson.dumps(document))
 
 
-def inferred(use_case: str, request: InferRequest, scored: Scored) -> V2Reply:
+def inferred(use_case: str, request: InferRequest, scored: Scored) -> Reply:
     """The outputs the request asks for."""
     values: dict[str, list[Any]] = {
         "scores": list(scored.scores),
@@ -62,16 +43,15 @@ def inferred(use_case: str, request: InferRequest, scored: Scored) -> V2Reply:
     document = {"model_name": use_case, "model_version": scored.version, "outputs": outputs}
     head = orjson.dumps({"id": request.identity, **document} if request.identity else document)
     if not tail:
-        return V2Reply(200, head)
-    return V2Reply(200, b"".join([head, *tail]), _BINARY, ((_HEADER, b"%d" % len(head)),))
+        return Reply(200, head)
+    return Reply(200, b"".join([head, *tail]), ((_HEADER, b"%d" % len(head)),), _BINARY)
 
 
-def refused(error: EvergreenError | None) -> V2Reply:
-    """An error as ``{"error": …}``: every fault with its field and remedy; None stands for a fault of the gateway."""
-    problem = internal_problem() if error is None else problem_for(error)
+def as_error(problem: Problem) -> Reply:
+    """A problem as ``{"error": …}``, which the protocol's clients expect: every fault with its field and remedy."""
     document = orjson.loads(problem.body)
     faults = document.get("errors") or [document]
-    return V2Reply(problem.status, orjson.dumps({"error": " ".join(map(_sentence, faults))}), headers=problem.headers)
+    return Reply(problem.status, orjson.dumps({"error": " ".join(map(_sentence, faults))}), problem.headers)
 
 
 def _sentence(fault: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ class Asked:
         at_us: the moment each is asked for, microseconds since 1970 UTC.
         now_us: the moment of the call.
         version: the version that shall answer; None: whichever answers this client.
+        timeout_s: seconds the client allows; None: as long as the gateway does.
         log: whether the answer goes to the prediction log.
     """
 
@@ -25,6 +26,7 @@ class Asked:
     at_us: list[int]
     now_us: int
     version: str | None = None
+    timeout_s: float | None = None
     log: bool = True
 
 
@@ -45,6 +47,9 @@ class Scored:
     version: str
 
 
+Done = Callable[[Scored | BaseException], None]
+
+
 class Scorer(Protocol):
     """Scores instances with versions that are live."""
 
@@ -52,13 +57,20 @@ class Scorer(Protocol):
         """The versions that answer clients now, the one that answers most first; none if nothing is live."""
         ...
 
-    async def score(self, asked: Asked) -> Scored:
-        """Answer.
+    def require_room(self, use_case: str) -> None:
+        """Refuse a call before it is even read, if it would wait too long.
+
+        Raises:
+            Overloaded: if it would.
+        """
+        ...
+
+    def ask(self, asked: Asked, done: Done) -> None:
+        """Have instances scored; `done` is called now or later, once unless this raises, with what came of it.
 
         Raises:
             NoLiveVersion: if nothing answers for the use case yet.
-            Unavailable: if there are no scores just now.
-            RequestError: if the version refuses the instances.
+            Overloaded: if it would wait too long.
         """
         ...
 

