@@ -12,6 +12,7 @@ ONLY ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MLSERVER := .venv-mlserver
 
 .PHONY: install check test bench demo up down clean
 
@@ -29,14 +30,21 @@ $(STAMP): requirements.txt requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
 
-check: install
+# MLServer wants other versions of the same packages, so the tests run it from an environment of its own
+$(MLSERVER)/.installed: requirements-mlserver.txt
+	test -x $(MLSERVER)/bin/python || "$(PYTHON)" -m venv $(MLSERVER)
+	$(MLSERVER)/bin/python -m pip install --quiet --no-compile --disable-pip-version-check \
+	  -r requirements-mlserver.txt
+	@touch $@
+
+check: install $(MLSERVER)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q tests/unit tests/contract
 
-test: install
+test: install $(MLSERVER)/.installed
 	$(BIN)/python -m pytest -q
 
 bench: install
@@ -55,6 +63,6 @@ down: install
 clean:
 	@if [ -x $(BIN)/evergreen ]; then $(BIN)/evergreen down; \
 	  for home in .evergreen/demo/*/; do [ ! -d "$$home" ] || EVERGREEN_HOME="$$home" $(BIN)/evergreen down; done; fi
-	rm -rf $(VENV) .evergreen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache \
+	rm -rf $(VENV) $(MLSERVER) .evergreen .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache \
 	  build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -53,6 +53,19 @@ class TorchserveSettings(_Group):
     heap_mb: int = Field(512, description="Largest Java heap, in MB.", ge=128)
 
 
+class HostSettings(_Group):
+    """What runs the models: TorchServe, or any server of the Open Inference Protocol v2."""
+
+    kind: Literal["torchserve", "open_inference"] = Field(
+        "torchserve", description="'open_inference': a server that runs elsewhere (Triton, MLServer); no TorchServe."
+    )
+    url: str = Field("", description="Base address of that server, e.g. http://host:8000.")
+    repository: str = Field("", description="Folder that server loads models from, as seen from this machine.")
+    flavour: Literal["triton", "mlserver"] = Field("triton", description="How that server wants its folder laid out.")
+    timeout_s: float = Field(30.0, description="Seconds that server may take to answer or to load a model.", gt=0)
+    threads: int = Field(8, description="Calls to that server each gateway process makes at a time.", ge=1, le=256)
+
+
 class GatewaySettings(_Group):
     """The REST door."""
 
@@ -135,6 +148,7 @@ class Settings(BaseSettings):
     mlflow: MlflowSettings = MlflowSettings()
     prefect: PrefectSettings = PrefectSettings()
     torchserve: TorchserveSettings = TorchserveSettings()
+    host: HostSettings = HostSettings()
     gateway: GatewaySettings = GatewaySettings()
     ledger: LedgerSettings = LedgerSettings()
     stream: StreamSettings = StreamSettings()

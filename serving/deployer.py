@@ -19,6 +19,8 @@ from core.logs import configure_logging, use_case_var
 from core.settings import Settings, load_settings
 from serving.deployment import ACTOR, KIND, Deployment, SmokeFailed, Stations
 from serving.draining import Draining
+from serving.open_inference.host import OpenInferenceHost
+from serving.open_inference.scorings import store as open_inference_store
 from serving.reconcile import Live, Load, Observed, Smoke, Step, plan
 from serving.routes import RedisRouteTable, Route
 from serving.torchserve.configuration import store
@@ -214,17 +216,18 @@ def _announces(entry: Entry, generation: int) -> bool:
 
 
 def build_stations(settings: Settings) -> Stations:
-    """The real ones: MLflow, TorchServe, Redis and the ledger."""
+    """The real ones: MLflow, the model host that the settings name, Redis and the ledger."""
     from registry.mlflow_registry import MlflowRegistry  # MLflow takes seconds to import
 
     ledger = Ledger(settings.ledger_url)
     ledger.migrate()
+    elsewhere = settings.host.kind == "open_inference"
     return Stations(
         registry=MlflowRegistry(settings.mlflow_url),
-        host=TorchServeHost(settings),
+        host=OpenInferenceHost(settings) if elsewhere else TorchServeHost(settings),
         routes=RedisRouteTable.connect(settings),
         ledger=ledger,
-        store=store(settings),
+        store=open_inference_store(settings) if elsewhere else store(settings),
         clock=SystemClock(),
     )
 

@@ -101,7 +101,7 @@ class MemoryModelHost:
         return {
             "predictions": [self.score] * n,
             "prediction_ids": body.get("prediction_ids") or [f"memory-{i}" for i in range(n)],
-            "degraded": [[] for _ in range(n)],
+            "degraded": [],
             "model_version": version,
         }
 

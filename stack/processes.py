@@ -82,7 +82,7 @@ class External:
     """A service that runs elsewhere: it is asked for its health, never started.
 
     Args:
-        name: the name of the local process it stands for.
+        name: the name of the local process it stands for, or what it is if none can.
         address: where it is.
         healthy: whether it answers.
     """
@@ -98,7 +98,7 @@ def declared_processes(settings: Settings) -> list[Process]:
         None if settings.redis.url else _redis(settings),
         None if settings.mlflow.url else _mlflow(settings),
         None if settings.prefect.url else _prefect_server(settings),
-        _torchserve(settings),
+        _torchserve(settings) if settings.host.kind == "torchserve" else None,
         _stream_worker(settings),
         _gateway(settings),
         _deployer(settings),
@@ -120,6 +120,9 @@ def external_services(settings: Settings) -> list[External]:
     if settings.prefect.url:
         probe = http_ok(f"{settings.prefect.url}/health")
         found.append(External("prefect-server", without_password(settings.prefect.url), probe))
+    if settings.host.kind != "torchserve":
+        probe = http_ok(f"{settings.host.url.rstrip('/')}/v2/health/ready")
+        found.append(External("inference-server", without_password(settings.host.url), probe))
     return found
 
 

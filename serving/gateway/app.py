@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -30,8 +31,12 @@ from serving.gateway.intake import Intake
 from serving.gateway.magnitudes import within_resolution
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.model_caller import ModelCaller
-from serving.gateway.openapi import describe
-from serving.gateway.pages import build_pages
+from serving.gateway.open_inference.asgi import OpenInferencePages
+from serving.gateway.open_inference.openapi import describe_open_inference
+from serving.gateway.open_inference.predicting import PredictorScorer
+from serving.gateway.open_inference.service import OpenInference
+from serving.gateway.openapi import describe, now_parameters
+from serving.gateway.pages import build_pages, require_ready
 from serving.gateway.predictor import Predictor
 from serving.gateway.request_clock import EventTime, RequestClock, WallTime
 from serving.gateway.route_table import InFlight, RouteTable
@@ -39,6 +44,7 @@ from serving.gateway.store import RedisStore, Store
 from serving.gateway.tallies import Tallies
 from serving.keys.sql_store import SqlKeyStore
 from serving.keys.store import KeyStore, MemoryKeyStore
+from serving.open_inference.server import require_host_settings
 from serving.torchserve.tokens import Tokens
 
 
@@ -60,14 +66,27 @@ class Outside:
 
 
 def real_outside(settings: Settings) -> Outside:
-    """Redis, TorchServe and the clock as the settings say."""
-    tokens = Tokens(settings.home / "torchserve" / "key_file.json")
+    """Redis, the model host and the clock as the settings say.
+
+    Raises:
+        SettingsError: if the model host is another server than TorchServe, and is not described.
+    """
     return Outside(
         store=RedisStore(settings.redis_url, cluster=settings.redis.cluster),
-        caller=lambda: HostCaller(settings.torchserve_inference_url, tokens.inference),
+        caller=_caller(settings),
         clock=EventTime() if settings.clock == "event" else WallTime(),
         keys=SqlKeyStore(settings.ledger_url),
     )
+
+
+def _caller(settings: Settings) -> Callable[[], ModelCaller]:
+    if settings.host.kind == "torchserve":
+        tokens = Tokens(settings.home / "torchserve" / "key_file.json")
+        return lambda: HostCaller(settings.torchserve_inference_url, tokens.inference)
+    from serving.open_inference.caller import OpenInferenceCaller  # with onnx and the feature code: not for TorchServe
+
+    require_host_settings(settings)
+    return lambda: OpenInferenceCaller(settings)
 
 
 def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside: Outside) -> Gateway:
@@ -93,7 +112,7 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
         max_pending=settings.gateway.max_pending,
         max_wait_s=settings.gateway.max_wait_s,
         timeout_s=settings.gateway.timeout_s,
-        max_calls=settings.torchserve.workers,
+        max_calls=settings.torchserve.workers if settings.host.kind == "torchserve" else settings.host.threads,
         same_now=settings.clock == "event",
     )
     failover = FailoverCaller(caller, routes, in_flight, tallies, metrics)
@@ -108,8 +127,8 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     _describe_all(pages, settings, use_cases, sources)
     most, secret = settings.gateway.max_events, settings.signing_secret()
 
-    def endpoints_of(name: str, use_case: UseCase) -> dict[str, Endpoint]:
-        predictor = Predictor(
+    predictors = {
+        name: Predictor(
             use_case,
             secret=secret,
             routes=routes,
@@ -117,7 +136,11 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
             metrics=metrics,
             mirror_below=settings.gateway.max_pending // 4,
         )
-        predict = Predict(use_case, predictor=predictor, most=settings.gateway.max_instances, metrics=metrics)
+        for name, use_case in use_cases.items()
+    }
+
+    def endpoints_of(name: str, use_case: UseCase) -> dict[str, Endpoint]:
+        predict = Predict(use_case, predictor=predictors[name], most=settings.gateway.max_instances, metrics=metrics)
         return {"predict": predict, "feedback": Feedback(name, secret=secret, most=most, intake=intake)}
 
     by_source = {
@@ -126,14 +149,28 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
         )
         for name, source in sources.items()
     }
+    open_inference = OpenInference(
+        use_cases,
+        PredictorScorer(predictors, routes, metrics, partial(require_ready, outside.store, routes)),
+        most=settings.gateway.max_instances,
+        max_body_bytes=settings.gateway.max_body_bytes,
+    )
+    by_use_case = {name: endpoints_of(name, use_case) for name, use_case in use_cases.items()}
     door = Door(
-        by_path({name: endpoints_of(name, use_case) for name, use_case in use_cases.items()}, by_source.items()),
+        by_path(by_use_case, by_source.items(), open_inference.infer),
         clock=outside.clock,
         metrics=metrics,
         access=control.access,
         max_body_bytes=settings.gateway.max_body_bytes,
     )
-    return Gateway(door, use_cases=use_cases, sources=sources, pages=pages, metrics=metrics)
+    return Gateway(
+        door,
+        use_cases=use_cases,
+        sources=sources,
+        open_inference=OpenInferencePages(open_inference, door, outside.clock),
+        pages=pages,
+        metrics=metrics,
+    )
 
 
 def _readers(use_cases: Iterable[UseCase], source: str) -> list[str]:
@@ -191,6 +228,12 @@ def _describe_all(
                 max_events=settings.gateway.max_events,
                 needs_key=bool(settings.gateway.api_key.get_secret_value()) or not settings.gateway.is_loopback,
                 needs_now=settings.clock == "event",
+            )
+            describe_open_inference(
+                pages.openapi_schema,
+                use_cases,
+                max_instances=settings.gateway.max_instances,
+                parameters=now_parameters(settings.clock == "event"),
             )
         return pages.openapi_schema
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from core.errors import UnknownSource, UnknownUseCase
@@ -11,6 +12,7 @@ from serving.gateway.door import Door
 from serving.gateway.exchange import Endpoint, Reply
 from serving.gateway.json_body import ClientGone, read_body
 from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.open_inference.asgi import OpenInferencePages
 from serving.gateway.problems import WrongMethod
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ class Gateway:
         door: the calls that carry traffic.
         use_cases: names of all use cases.
         sources: names of all event sources.
+        open_inference: answers what lies below /v2, but for the calls that carry traffic.
         pages: answers everything else, and the lifespan.
         metrics: where requests are counted.
     """
@@ -42,12 +45,14 @@ class Gateway:
         *,
         use_cases: Collection[str],
         sources: Collection[str],
+        open_inference: OpenInferencePages,
         pages: ASGIApp,
         metrics: GatewayMetrics,
     ) -> None:
         self.door = door
         self._use_cases = use_cases
         self._sources = sources
+        self._open_inference = open_inference
         self._pages = pages
         self._metrics = metrics
 
@@ -60,6 +65,9 @@ class Gateway:
         endpoint = self.door.find(path.encode())
         if endpoint is not None:
             await self._answer(endpoint, scope, receive, send)
+        elif self._open_inference.owns(path):
+            if (reply := await self._open_inference.answer(scope, receive)) is not None:
+                await _send(send, reply if scope["method"] != "HEAD" else replace(reply, body=b""))
         elif path.startswith(_ADMIN) or path in _PROBES:
             await self._page(scope, receive, send)
         else:

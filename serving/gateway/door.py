@@ -9,10 +9,12 @@ from core.errors import EvergreenError
 from serving.gateway.access import Access
 from serving.gateway.exchange import Call, Endpoint, RawHeaders, Reply, Respond, header
 from serving.gateway.metrics import GatewayMetrics
+from serving.gateway.open_inference.reply import as_error
 from serving.gateway.problems import PROBLEM_TYPE, Problem, internal_problem, problem_for
 from serving.gateway.request_clock import RequestClock
 
 logger = logging.getLogger(__name__)
+_V2 = "/v2"  # its clients know no problem documents
 CLIENT_GONE = 499  # what a client that went away is counted under
 
 
@@ -87,8 +89,12 @@ class Door:
         """Count a request whose client went away before it was complete."""
         self._metrics.answered(route, CLIENT_GONE)
 
+    def count(self, route: str, status: int) -> None:
+        """Count a request that was answered elsewhere."""
+        self._metrics.answered(route, status)
+
     def refusal(self, error: BaseException, route: str) -> Reply:
-        """The problem document for an error."""
+        """The problem document for an error, or what clients of another protocol expect in its place."""
         if isinstance(error, EvergreenError):
             problem = problem_for(error)
             if problem.status == 500:
@@ -96,15 +102,21 @@ class Door:
         else:
             logger.error("%s failed", route, exc_info=error)
             problem = internal_problem()
-        return _reply(problem)
+        return as_error(problem) if route.startswith(_V2) else _reply(problem)
 
 
 def by_path(
-    endpoints: Mapping[str, Mapping[str, Endpoint]], sources: Iterable[tuple[str, Endpoint]]
+    endpoints: Mapping[str, Mapping[str, Endpoint]],
+    sources: Iterable[tuple[str, Endpoint]],
+    infer: Mapping[str, Endpoint] | None = None,
 ) -> dict[str, Endpoint]:
-    """The endpoints of use cases, as ``{"predict": …, "feedback": …}``, and of event sources by their paths."""
+    """The endpoints of use cases, as ``{"predict": …, "feedback": …}``, and of event sources by their paths.
+
+    Those that infer, in the other protocol, come by use case.
+    """
     found = {f"/v1/models/{name}/{verb}": e for name, verbs in endpoints.items() for verb, e in verbs.items()}
-    return found | {f"/v1/events/{name}": endpoint for name, endpoint in sources}
+    found |= {f"/v1/events/{name}": endpoint for name, endpoint in sources}
+    return found | {f"/v2/models/{name}/infer": endpoint for name, endpoint in (infer or {}).items()}
 
 
 def _reply(problem: Problem) -> Reply:

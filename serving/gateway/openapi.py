@@ -74,7 +74,7 @@ def describe(
     schemas["Problem"] = _PROBLEM
     schemas["Predictions"] = _predictions()
     schemas["Labels"] = _labels(max_events)
-    now = [_now_parameter()] if needs_now else []
+    now = now_parameters(needs_now)
     paths = document.setdefault("paths", {})
     _correct_refusals(paths)
     for name, use_case in use_cases.items():
@@ -253,11 +253,13 @@ def _labels(most: int) -> dict[str, Any]:
     }
 
 
-def _now_parameter() -> dict[str, Any]:
-    return {
+def now_parameters(needs_now: bool) -> list[dict[str, Any]]:
+    """The parameters of a call that says which moment counts as now, if calls must."""
+    header = {
         "name": "X-Evergreen-Now",
         "in": "header",
         "required": True,
         "schema": _AT,
         "description": "The moment that counts as now: this gateway replays history.",
     }
+    return [header] if needs_now else []

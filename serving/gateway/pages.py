@@ -97,6 +97,17 @@ def build_pages(
     return app
 
 
+async def require_ready(store: Store, routes: RouteTable) -> None:
+    """Return if requests can be answered.
+
+    Raises:
+        DependencyDown: if Redis does not answer, or the routes were never read.
+    """
+    await store.ping()
+    if not routes.was_read:
+        raise DependencyDown("Redis", "the route table was not read yet")
+
+
 def _add_probes(
     app: FastAPI, store: Store, routes: RouteTable, metrics: GatewayMetrics, control: AccessControl
 ) -> None:
@@ -106,9 +117,7 @@ def _add_probes(
 
     @app.get("/readyz", tags=["operation"], summary="Whether requests can be answered")
     async def readyz() -> Health:
-        await store.ping()
-        if not routes.was_read:
-            raise DependencyDown("Redis", "the route table was not read yet")
+        await require_ready(store, routes)
         control.access.require_known()
         return Health()
 

@@ -31,6 +31,7 @@ class Asked:
         at_us: the moment they are asked for, µs since 1970 UTC; one for all, or n.
         now_us: the moment that counts as now.
         timeout_s: seconds the client allows; None: as long as the gateway does.
+        log: whether it may end in the prediction log; a probe's must not.
     """
 
     rows: list[dict[str, Any]]
@@ -38,6 +39,7 @@ class Asked:
     at_us: int | list[int]
     now_us: int
     timeout_s: float | None = None
+    log: bool = True
 
 
 @dataclass(slots=True)
@@ -130,9 +132,8 @@ class Predictor:
     def _ask_one(self, route: Route, version: str, asked: Asked, done: Done) -> None:
         n = len(asked.rows)
         base = issue_base(self._secret, self._name, asked.now_us // 1000, n)
-        question = Question(
-            asked.rows, asked.context, asked.at_us, base, asked.now_us, log=self._log_share >= 1 or self._is_kept(base)
-        )
+        log = asked.log and (self._log_share >= 1 or self._is_kept(base))
+        question = Question(asked.rows, asked.context, asked.at_us, base, asked.now_us, log=log)
 
         def answered(result: Answer | BaseException) -> None:
             if isinstance(result, Answer):

@@ -52,6 +52,40 @@ class DeadlineTooShort(errors.RequestError):
     """The answer was not there by the deadline that the request itself had set."""
 
 
+class UnknownVersion(errors.RequestError):
+    """A version is named that answers nobody.
+
+    Args:
+        use_case: of which use case.
+        version: the version that was named.
+        served: those that answer.
+    """
+
+    def __init__(self, use_case: str, version: str, served: Sequence[str]) -> None:
+        names = ", ".join(served) or "none is live yet"
+        super().__init__(
+            f"Version {shown(version)} of {use_case} does not answer.",
+            field="version",
+            remedy=f"Leave it out, or use one of: {names}.",
+        )
+
+
+class UnsupportedEncoding(errors.RequestError):
+    """The body is compressed in a way that is not understood.
+
+    Args:
+        encoding: how.
+        supported: those that are understood.
+    """
+
+    def __init__(self, encoding: str, supported: Sequence[str]) -> None:
+        super().__init__(
+            f"The encoding {shown(encoding)} is not supported.",
+            field="Content-Encoding",
+            remedy=f"Send the body as it is, or as {' or '.join(supported)}.",
+        )
+
+
 class StreamFull(errors.Overloaded):
     """What a client sends comes faster than it is read: it is for the client to slow down."""
 
@@ -118,6 +152,8 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     WrongMethod: 405,
     TooSlow: 408,
     DeadlineTooShort: 408,
+    UnknownVersion: 404,
+    UnsupportedEncoding: 415,
     InvalidFields: 422,
     StreamFull: 429,
 }

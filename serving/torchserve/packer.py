@@ -90,6 +90,21 @@ def verify(folder: Path) -> Mapping[str, str]:
     return digests
 
 
+def unpack(archive: Path, folder: Path) -> None:
+    """Put a packed version's files into a folder, and verify them.
+
+    Raises:
+        DeploymentError: if the archive cannot be read, or a file is missing.
+        DigestMismatch: if a file is not the one that was registered.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _opened(archive) as packed:
+        for name in packed.namelist():
+            if Path(name).name == name:  # all others are TorchServe's
+                (folder / name).write_bytes(packed.read(name))
+    verify(folder)
+
+
 def read_smoke(archive: Path) -> dict[str, Any]:
     """The recorded requests of a packed version: ``{"instances": […], "at": […]}``.
 

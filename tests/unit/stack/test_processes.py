@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import StackError
-from core.settings import MlflowSettings, PrefectSettings, RedisSettings, Settings
+from core.settings import HostSettings, MlflowSettings, PrefectSettings, RedisSettings, Settings
 from stack.local import stop_waves
 from stack.processes import declared_processes, external_services, find_redis_server, without_password
 
@@ -26,10 +26,13 @@ def test_what_has_a_url_is_not_started(tmp_path: Path) -> None:
         redis=RedisSettings(url="redis://eva:secret@elsewhere:6379/0"),
         mlflow=MlflowSettings(url="http://elsewhere:5000"),
         prefect=PrefectSettings(url="http://elsewhere:4200/api"),
+        host=HostSettings(kind="open_inference", url="http://elsewhere:8000", repository="/models"),
     )
     here = {process.name for process in declared_processes(settings)}
-    assert here == ALL - {"redis", "mlflow", "prefect-server"}
-    assert [service.name for service in external_services(settings)] == ["redis", "mlflow", "prefect-server"]
+    assert here == ALL - {"redis", "mlflow", "prefect-server", "torchserve"}
+    assert [service.name for service in external_services(settings)] == [
+        "redis", "mlflow", "prefect-server", "inference-server",
+    ]  # fmt: skip
     assert "secret" not in external_services(settings)[0].address
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
 from core.clock import ManualClock
@@ -23,8 +22,10 @@ from serving.gateway.app import Outside, build_gateway
 from serving.gateway.model_caller import MemoryModelCaller
 from serving.gateway.request_clock import EventTime, RequestClock, ServerTime
 from serving.gateway.store import MemoryStore
+from serving.routing import Route
 
 NOW = datetime(2019, 2, 2, 12, 0, tzinfo=UTC)
+ROUTE = Route("7", 3, at="2019-02-01T00:00:00+00:00")
 GOOD_ROW = {"zone": 7, "fare": 12.5, "vendor": "yellow"}
 
 
@@ -87,14 +88,13 @@ def running(tmp_path: Path, use_case: UseCase) -> Running:
 
     @asynccontextmanager
     async def run(
-        *, live: bool = True, caller: MemoryModelCaller | None = None, **overrides: Any
+        *, live: bool = True, route: Route = ROUTE, caller: MemoryModelCaller | None = None, **overrides: Any
     ) -> AsyncIterator[World]:
         settings = Settings(home=tmp_path, **overrides)
         store, keys, clock = MemoryStore(), Keys(settings.redis.namespace), ManualClock(NOW)
         caller = caller or MemoryModelCaller()
         if live:
-            route = {"version": "7", "generation": 3, "at": "2019-02-01T00:00:00+00:00"}
-            store.hashes[keys.routes] = {"tip": orjson.dumps(route)}
+            store.hashes[keys.routes] = {"tip": route.encode()}
         request_clock: RequestClock = EventTime() if settings.clock == "event" else ServerTime(clock)
         app = build_gateway(settings, {"tip": use_case}, Outside(store, lambda: caller, request_clock))
         transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)

