@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
@@ -48,8 +48,10 @@ class TorchserveSettings(_Group):
     inference_port: int = Field(18085, description="TorchServe's inference port (loopback).", ge=1, le=65535)
     management_port: int = Field(18086, description="TorchServe's management port (loopback).", ge=1, le=65535)
     metrics_port: int = Field(18087, description="TorchServe's metrics port (loopback).", ge=1, le=65535)
-    workers: int = Field(1, description="Workers per model version.", ge=1)
-    response_timeout_s: int = Field(30, description="Seconds before TorchServe gives up on a worker.", ge=1)
+    workers: int = Field(2, description="Workers per model version; with two, one that dies goes unnoticed.", ge=1)
+    response_timeout_s: int = Field(
+        30, description="Seconds after which a worker that does not answer is killed; more than any deadline.", ge=1
+    )
     heap_mb: int = Field(512, description="Largest Java heap, in MB.", ge=128)
 
 
@@ -140,6 +142,17 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     deployer: DeployerSettings = DeployerSettings()
 
+    @model_validator(mode="after")
+    def _workers_outlive_deadlines(self) -> Settings:
+        """One call that takes longer than TorchServe allows costs its worker, and everybody else that worker's time."""
+        if self.torchserve.response_timeout_s <= self.gateway.timeout_s:
+            raise ValueError(
+                f"EVERGREEN_TORCHSERVE__RESPONSE_TIMEOUT_S is {self.torchserve.response_timeout_s}, which must be more "
+                f"than EVERGREEN_GATEWAY__TIMEOUT_S ({self.gateway.timeout_s:g}): TorchServe kills a worker that takes "
+                "longer. Raise the one or lower the other"
+            )
+        return self
+
     @property
     def redis_url(self) -> str:
         """Where Redis is."""
@@ -216,11 +229,14 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(
-            f"EVERGREEN_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors()
-        )
+        faults = "; ".join(_fault(fault["loc"], fault["msg"]) for fault in error.errors())
         raise SettingsError(f"{faults}. See the settings table in docs/settings.md.") from error
+
+
+def _fault(place: tuple[int | str, ...], message: str) -> str:
+    """What is wrong with one variable; with several together if there is no place."""
+    name = "__".join(str(part) for part in place).upper()
+    return f"EVERGREEN_{name}: {message}" if name else message.removeprefix("Value error, ")
 
 
 def inherited_environment() -> dict[str, str]:
