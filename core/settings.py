@@ -81,6 +81,23 @@ class GatewaySettings(_Group):
             return self.host == "localhost"
 
 
+class TelemetrySettings(_Group):
+    """Traces of predict requests, over OpenTelemetry."""
+
+    otlp_endpoint: str = Field(
+        "",
+        description="Address of a collector that takes OTLP over HTTP, e.g. http://127.0.0.1:4318; empty: no traces.",
+        pattern=r"^(https?://.+)?$",
+    )
+    sample_ratio: float = Field(
+        0.01,
+        description="Share of the requests that are traced, 0 to 1; those with a traceparent do as it says.",
+        ge=0,
+        le=1,
+    )
+    service_name: str = Field("evergreen-gateway", description="What traces are filed under.", min_length=1)
+
+
 class LedgerSettings(_Group):
     """The append-only record of decisions."""
 
@@ -138,6 +155,7 @@ class Settings(BaseSettings):
     prefect: PrefectSettings = PrefectSettings()
     torchserve: TorchserveSettings = TorchserveSettings()
     gateway: GatewaySettings = GatewaySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     ledger: LedgerSettings = LedgerSettings()
     stream: StreamSettings = StreamSettings()
     deployer: DeployerSettings = DeployerSettings()
