@@ -70,6 +70,7 @@ class GatewaySettings(_Group):
     )
     processes: int = Field(1, description="Gateway processes that share the port.", ge=1, le=64)
     timeout_s: float = Field(10.0, description="Seconds a prediction may take before it is given up.", gt=0)
+    slow_s: float = Field(1.0, description="Seconds from which a prediction is logged as slow.", gt=0)
     route_poll_s: float = Field(0.2, description="Seconds between looks at the route table.", gt=0)
 
     @property
@@ -147,6 +148,9 @@ class Settings(BaseSettings):
         "system", description="'event' replays history: each call carries its now in the X-Evergreen-Now header."
     )
     log_level: str = Field("INFO", description="Level of the logs: DEBUG, INFO, WARNING or ERROR.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="'json' writes one JSON object per line, with use case, version, run and prediction ids."
+    )
     databases: dict[str, SecretStr] = Field(
         {}, description="SQLAlchemy URLs, by name, that batch views may query: a JSON object."
     )
