@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,6 +15,8 @@ HEADER = b"traceparent"
 Stage = tuple[str, int, int]
 """A part of a request: its name, when it began and when it ended, in ns since 1970 UTC."""
 Attribute = str | int | float | bool
+passed_on: ContextVar[bytes | None] = ContextVar("traceparent", default=None)
+"""The traceparent for the model host; the first one's where several requests share a call."""
 
 # Source: W3C Trace Context, https://www.w3.org/TR/trace-context/#traceparent-header: versions to come may append fields
 _TRACEPARENT = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Queue
 from threading import Event, Thread
 from typing import Any
 
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -98,6 +101,40 @@ def test_a_request_arrives_with_its_stages_under_the_clients_span(collector: Col
         assert (child.trace_id, child.parent_span_id) == (own.trace_id, own.span_id)
         assert (child.start_time_unix_nano, child.end_time_unix_nano) == (began, ended)
     assert len({span.span_id for span in spans.values()}) == 3
+
+
+def test_a_prediction_is_traced_through_the_gateway_and_told_in_the_log(
+    collector: Collector, start: Callable[..., Any], host: Any
+) -> None:
+    settings = {"TELEMETRY__OTLP_ENDPOINT": collector.url, "TELEMETRY__SAMPLE_RATIO": "0"}
+    gateway = start(GATEWAY__SLOW_S="0.000001", LOG_FORMAT="json", **settings)
+    url, rows = f"http://127.0.0.1:{gateway.port}/v1/models/tip/predict", [{"zone": 7, "fare": 1.0}] * 2
+    assert httpx.post(url, json={"instances": rows}).status_code == 200
+    reply = httpx.post(url, json={"instances": rows}, headers={"traceparent": PARENT.decode()})
+    spans = {span.name: span for _, span in (collector.spans.get(timeout=10) for _ in range(6))}
+    assert set(spans) == {NAME, "queue", "call", "features", "model", "log"}
+    own = spans[NAME]
+    assert own.parent_span_id.hex() == PARENT[36:52].decode()
+    assert host.traceparents == [None, f"00-{own.trace_id.hex()}-{own.span_id.hex()}-01"]
+    assert abs(own.start_time_unix_nano - time.time_ns()) < 60e9
+    assert own.start_time_unix_nano <= spans["queue"].start_time_unix_nano
+    assert spans["queue"].end_time_unix_nano == spans["call"].start_time_unix_nano
+    assert spans["call"].end_time_unix_nano <= own.end_time_unix_nano
+    facts = {a.key: a.value.string_value or a.value.int_value for a in own.attributes}
+    assert (facts["evergreen.version"], facts["evergreen.instances"]) == ("1", 2)
+
+    host.failures = [500] * 2
+    failed = httpx.post(url, json={"instances": rows}, headers={"traceparent": PARENT.decode()})
+    assert failed.status_code == 503, failed.text
+    _, span = collector.spans.get(timeout=10)
+    assert span.status.code == span.status.STATUS_CODE_ERROR
+    gateway.process.send_signal(signal.SIGTERM)
+    lines = [json.loads(line) for line in gateway.process.communicate(timeout=20)[1].splitlines()]
+    slow = [line for line in lines if line["message"].startswith("predict slow")]
+    assert slow[-1]["prediction_ids"] == reply.json()["prediction_ids"]
+    assert (slow[-1]["use_case"], slow[-1]["version"], slow[-1]["level"]) == ("tip", "1", "WARNING")
+    (bad,) = (line for line in lines if line["message"].startswith("predict failed"))
+    assert len(bad["prediction_ids"]) == 2
 
 
 def test_a_collector_that_does_not_answer_keeps_nobody_waiting(collector: Collector) -> None:
