@@ -41,9 +41,9 @@ class OtlpTracing:
     def __init__(self, settings: TelemetrySettings) -> None:
         self._sampling = Sampling(settings.sample_ratio)
         self._resource = Resource.create({"service.name": settings.service_name})
-        exporter = OTLPSpanExporter(settings.otlp_endpoint.rstrip("/") + _PATH, timeout=_EXPORT_S)
+        self._exporter = OTLPSpanExporter(settings.otlp_endpoint.rstrip("/") + _PATH, timeout=_EXPORT_S)
         self._processor = BatchSpanProcessor(
-            exporter, max_queue_size=_MOST_WAITING, schedule_delay_millis=_EVERY_MS, max_export_batch_size=_BATCH
+            self._exporter, max_queue_size=_MOST_WAITING, schedule_delay_millis=_EVERY_MS, max_export_batch_size=_BATCH
         )
 
     def begin(self, traceparent: bytes | None) -> Trace | None:
@@ -83,6 +83,8 @@ class OtlpTracing:
         last = threading.Thread(target=self._processor.shutdown, daemon=True)
         last.start()
         last.join(_CLOSE_S)
+        if last.is_alive():
+            self._exporter.shutdown()
 
 
 def _context(trace_id: int, span_id: int, *, is_remote: bool = False) -> SpanContext:

@@ -109,7 +109,8 @@ def test_a_prediction_is_traced_through_the_gateway_and_told_in_the_log(
     settings = {"TELEMETRY__OTLP_ENDPOINT": collector.url, "TELEMETRY__SAMPLE_RATIO": "0"}
     gateway = start(GATEWAY__SLOW_S="0.000001", LOG_FORMAT="json", **settings)
     url, rows = f"http://127.0.0.1:{gateway.port}/v1/models/tip/predict", [{"zone": 7, "fare": 1.0}] * 2
-    assert httpx.post(url, json={"instances": rows}).status_code == 200
+    first = httpx.post(url, json={"instances": rows})
+    assert first.status_code == 200, first.text
     reply = httpx.post(url, json={"instances": rows}, headers={"traceparent": PARENT.decode()})
     spans = {span.name: span for _, span in (collector.spans.get(timeout=10) for _ in range(6))}
     assert set(spans) == {NAME, "queue", "call", "features", "model", "log"}
