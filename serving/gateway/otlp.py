@@ -84,7 +84,7 @@ class OtlpTracing:
         last.start()
         last.join(_CLOSE_S)
         if last.is_alive():
-            self._exporter.shutdown()
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
 
 
 def _context(trace_id: int, span_id: int, *, is_remote: bool = False) -> SpanContext:
