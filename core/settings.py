@@ -8,7 +8,7 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
@@ -48,8 +48,10 @@ class TorchserveSettings(_Group):
     inference_port: int = Field(18085, description="TorchServe's inference port (loopback).", ge=1, le=65535)
     management_port: int = Field(18086, description="TorchServe's management port (loopback).", ge=1, le=65535)
     metrics_port: int = Field(18087, description="TorchServe's metrics port (loopback).", ge=1, le=65535)
-    workers: int = Field(1, description="Workers per model version.", ge=1)
-    response_timeout_s: int = Field(30, description="Seconds before TorchServe gives up on a worker.", ge=1)
+    workers: int = Field(2, description="Workers per model version; with two, one that dies goes unnoticed.", ge=1)
+    response_timeout_s: int = Field(
+        30, description="Seconds after which a worker that does not answer is killed; more than any deadline.", ge=1
+    )
     heap_mb: int = Field(512, description="Largest Java heap, in MB.", ge=128)
 
 
@@ -81,6 +83,7 @@ class GatewaySettings(_Group):
     )
     processes: int = Field(1, description="Gateway processes that share the port.", ge=1, le=64)
     timeout_s: float = Field(10.0, description="Seconds a prediction may take before it is given up.", gt=0)
+    slow_s: float = Field(1.0, description="Seconds from which a prediction is logged as slow.", gt=0)
     route_poll_s: float = Field(0.2, description="Seconds between looks at the route table.", gt=0)
 
     @property
@@ -90,6 +93,23 @@ class GatewaySettings(_Group):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return self.host == "localhost"
+
+
+class TelemetrySettings(_Group):
+    """Traces of predict requests, over OpenTelemetry."""
+
+    otlp_endpoint: str = Field(
+        "",
+        description="Address of a collector that takes OTLP over HTTP, e.g. http://127.0.0.1:4318; empty: no traces.",
+        pattern=r"^(https?://.+)?$",
+    )
+    sample_ratio: float = Field(
+        0.01,
+        description="Share of the requests that are traced, 0 to 1; those with a traceparent do as it says.",
+        ge=0,
+        le=1,
+    )
+    service_name: str = Field("evergreen-gateway", description="What traces are filed under.", min_length=1)
 
 
 class LedgerSettings(_Group):
@@ -141,6 +161,9 @@ class Settings(BaseSettings):
         "system", description="'event' replays history: each call carries its now in the X-Evergreen-Now header."
     )
     log_level: str = Field("INFO", description="Level of the logs: DEBUG, INFO, WARNING or ERROR.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="'json' writes one JSON object per line, with use case, version, run and prediction ids."
+    )
     databases: dict[str, SecretStr] = Field(
         {}, description="SQLAlchemy URLs, by name, that batch views may query: a JSON object."
     )
@@ -150,9 +173,21 @@ class Settings(BaseSettings):
     torchserve: TorchserveSettings = TorchserveSettings()
     host: HostSettings = HostSettings()
     gateway: GatewaySettings = GatewaySettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     ledger: LedgerSettings = LedgerSettings()
     stream: StreamSettings = StreamSettings()
     deployer: DeployerSettings = DeployerSettings()
+
+    @model_validator(mode="after")
+    def _workers_outlive_deadlines(self) -> Settings:
+        """One call that takes longer than TorchServe allows costs its worker, and everybody else that worker's time."""
+        if self.torchserve.response_timeout_s <= self.gateway.timeout_s:
+            raise ValueError(
+                f"EVERGREEN_TORCHSERVE__RESPONSE_TIMEOUT_S is {self.torchserve.response_timeout_s}, which must be more "
+                f"than EVERGREEN_GATEWAY__TIMEOUT_S ({self.gateway.timeout_s:g}): TorchServe kills a worker that takes "
+                "longer. Raise the one or lower the other"
+            )
+        return self
 
     @property
     def redis_url(self) -> str:
@@ -230,11 +265,14 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        faults = "; ".join(
-            f"EVERGREEN_{'__'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}"
-            for fault in error.errors()
-        )
+        faults = "; ".join(_fault(fault["loc"], fault["msg"]) for fault in error.errors())
         raise SettingsError(f"{faults}. See the settings table in docs/settings.md.") from error
+
+
+def _fault(place: tuple[int | str, ...], message: str) -> str:
+    """What is wrong with one variable; with several together if there is no place."""
+    name = "__".join(str(part) for part in place).upper()
+    return f"EVERGREEN_{name}: {message}" if name else message.removeprefix("Value error, ")
 
 
 def inherited_environment() -> dict[str, str]:

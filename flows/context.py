@@ -6,10 +6,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from prefect.runtime import flow_run
+
 from core.clock import SystemClock, as_utc, parse_moment
 from core.discovery import UseCaseFile, discover, select
 from core.errors import EvergreenError
 from core.ledger import Ledger
+from core.logs import run_id_var
 from core.settings import Settings, load_settings
 from features.offline.log import OfflineLog
 from features.streaming.worker import settle
@@ -108,5 +111,6 @@ class FlowContext:
 
 
 def open_context() -> FlowContext:
-    """Read the settings of this process."""
+    """Read the settings of this process, and name the run in its logs from here on."""
+    run_id_var.set(str(flow_run.id or "-"))
     return FlowContext(load_settings())

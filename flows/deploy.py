@@ -93,7 +93,7 @@ async def _create_pool(client: PrefectClient, name: str) -> None:
 def main() -> None:
     """Deploy and leave."""
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     try:
         asyncio.run(deploy_all(settings))
     except httpx.HTTPError as error:

@@ -39,7 +39,7 @@ async def serve(settings: Settings) -> None:
 def main() -> None:
     """Run the worker; a stop signal ends it and its flow runs."""
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     for chatty in ("httpx", "alembic"):  # a line per poll, twice a second
         logging.getLogger(chatty).setLevel(logging.WARNING)
     changes = {PREFECT_API_URL: settings.prefect_api_url, PREFECT_WORKER_QUERY_SECONDS: _QUERY_S}

@@ -235,7 +235,7 @@ def build_stations(settings: Settings) -> Stations:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     for chatty in ("httpx", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     stop = threading.Event()

@@ -16,6 +16,8 @@ from core.settings import Settings
 if TYPE_CHECKING:
     import redis
 
+    from serving.torchserve.host import TorchServeHost
+
 Probe = Callable[[datetime], bool]
 """Given when the process was started, says whether it does its work. Must not raise nor change anything."""
 
@@ -54,6 +56,58 @@ def torchserve_healthy(settings: Settings) -> Probe:
             return False
 
     return probe
+
+
+def versions_answer(settings: Settings) -> Probe:
+    """Healthy when TorchServe is, and every version that answers clients scores its recorded requests.
+
+    TorchServe calls itself healthy while the only worker of a version is dead, or hangs.
+    """
+    healthy = torchserve_healthy(settings)
+
+    def probe(since: datetime) -> bool:
+        from serving.torchserve.host import TorchServeHost
+
+        if not healthy(since):
+            return False
+        host = TorchServeHost(settings, timeout_s=_TIMEOUT_S)
+        try:
+            return all(_answers(host, settings, use_case, version) for use_case, version in _answering(settings))
+        except EvergreenError:
+            return False
+        finally:
+            host.close()
+
+    return probe
+
+
+def _answering(settings: Settings) -> list[tuple[str, str]]:
+    """The versions that answer clients, with their use cases; none while Redis is away: it has a probe of its own."""
+    from features.connection import REDIS_FAULTS, connect
+    from features.streams import Keys
+    from serving.routing import Route
+
+    try:
+        with connect(settings, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S) as client:
+            found: Any = client.hgetall(Keys(settings.redis.namespace).routes)
+        routes = {use_case.decode(): Route.decode(raw) for use_case, raw in found.items()}
+    except (*REDIS_FAULTS, EvergreenError, ValueError):
+        return []
+    asked = [
+        (use_case, (route.version, route.canary.version if route.canary else None))
+        for use_case, route in routes.items()
+    ]
+    return [(use_case, version) for use_case, versions in asked for version in versions if version]
+
+
+def _answers(host: TorchServeHost, settings: Settings, use_case: str, version: str) -> bool:
+    from serving.smoke import smoke_fault, smoke_request
+    from serving.torchserve.configuration import store
+    from serving.torchserve.packer import archive_name, read_smoke
+
+    recorded = read_smoke(store(settings) / archive_name(use_case, version))
+    answer = host.predict(use_case, version, smoke_request(recorded))
+    return smoke_fault(answer, version=version, n=len(recorded["instances"])) is None
 
 
 def redis_pong(host: str, port: int) -> Probe:

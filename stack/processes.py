@@ -13,7 +13,16 @@ from pathlib import Path
 from core.errors import StackError
 from core.settings import Settings
 from stack.environment import PROJECT_ROOT, single_threaded
-from stack.probes import Probe, alive_for, http_ok, log_applied, prefect_worker_polls, redis_pong, torchserve_healthy
+from stack.probes import (
+    Probe,
+    alive_for,
+    http_ok,
+    log_applied,
+    prefect_worker_polls,
+    redis_pong,
+    torchserve_healthy,
+    versions_answer,
+)
 
 _LOOPBACK = "127.0.0.1"
 
@@ -237,7 +246,8 @@ def _torchserve(settings: Settings) -> Process:
     return Process(
         name="torchserve",
         command=command,
-        ready=torchserve_healthy(settings),
+        ready=torchserve_healthy(settings),  # what it serves is restored by the deployer, which needs it first
+        healthy=versions_answer(settings),
         address=settings.torchserve_inference_url,
         leaves_children=True,
         ports=(

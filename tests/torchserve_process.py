@@ -28,6 +28,7 @@ from core.use_case import Field, Label, UseCase
 from features.definitions import FeatureSet, RequestView
 
 def _doubled(columns):
+    BEFORE
     return {"doubled": columns["amount"] * 2.0, "count": columns["items"]}
 
 use_case = UseCase(
@@ -57,10 +58,15 @@ def free_ports(n: int) -> list[int]:
     return sorted(found)
 
 
-def make_version(folder: Path, *, use_case: str = "toy", bias: float = 0.0) -> Path:
+def use_case_file(name: str = "toy", before: str = "pass") -> str:
+    """The text of a use-case file; `before` is a statement that runs before its features are computed."""
+    return USE_CASE.replace("NAME", name).replace("BEFORE", before)
+
+
+def make_version(folder: Path, *, use_case: str = "toy", bias: float = 0.0, before: str = "pass") -> Path:
     """The folder of a registered version: scores = sigmoid(0.1 * doubled + 0.2 * count + bias)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "use_case.py").write_text(USE_CASE.replace("NAME", use_case))
+    (folder / "use_case.py").write_text(use_case_file(use_case, before))
     spec = feature_set(load_use_case(folder / "use_case.py").use_case).spec()
     (folder / "feature_spec.json").write_text(json.dumps(spec))
     (folder / "model.onnx").write_bytes(_model(bias).SerializeToString())
@@ -110,14 +116,14 @@ def _model(bias: float) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def torchserve_settings(home: Path, redis_url: str, namespace: str) -> Settings:
-    """Settings of a TorchServe on free ports."""
+def torchserve_settings(home: Path, redis_url: str, namespace: str, *, workers: int = 1) -> Settings:
+    """Settings of a TorchServe on free ports, with one worker per version unless a test is about more."""
     inference, management, metrics = free_ports(3)
     return Settings(
         home=home,
         redis=RedisSettings(url=redis_url, namespace=namespace),
         torchserve=TorchserveSettings(
-            inference_port=inference, management_port=management, metrics_port=metrics, heap_mb=256
+            inference_port=inference, management_port=management, metrics_port=metrics, heap_mb=256, workers=workers
         ),
     )
 

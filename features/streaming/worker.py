@@ -243,7 +243,7 @@ def _is_away(error: Exception) -> bool:
 def main() -> None:
     """Run the stream worker until SIGTERM."""
     settings = load_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())

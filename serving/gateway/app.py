@@ -20,6 +20,7 @@ from core.use_case import EventSource, UseCase
 from features.definitions import key_groups
 from features.streams import Keys
 from serving.gateway.access_control import AccessControl
+from serving.gateway.access_log import AccessLog
 from serving.gateway.asgi import Gateway
 from serving.gateway.coalescer import Coalescer, Limits
 from serving.gateway.door import Door, by_path
@@ -42,6 +43,8 @@ from serving.gateway.request_clock import EventTime, RequestClock, WallTime
 from serving.gateway.route_table import InFlight, RouteTable
 from serving.gateway.store import RedisStore, Store
 from serving.gateway.tallies import Tallies
+from serving.gateway.tracing import Tracing, build_tracing
+from serving.gateway.watching import Watch
 from serving.keys.sql_store import SqlKeyStore
 from serving.keys.store import KeyStore, MemoryKeyStore
 from serving.open_inference.server import require_host_settings
@@ -99,6 +102,7 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     """
     metrics, in_flight, keys = GatewayMetrics(), InFlight(), Keys(settings.redis.namespace)
     tallies = Tallies(metrics)
+    tracing, access_log = build_tracing(settings), AccessLog(settings.gateway.slow_s)
     routes = RouteTable(
         outside.store,
         routes_key=keys.routes,
@@ -122,7 +126,7 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     declared = list(use_cases.values())
     sources = {s.name: within_resolution(s, declared) for use_case in declared for s in use_case.sources}
     control = AccessControl(settings, outside.keys, outside.store, metrics.registry, list(use_cases))
-    lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s, control)
+    lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s, control, tracing)
     pages = build_pages(use_cases, outside.store, routes, metrics, control, lifespan)
     _describe_all(pages, settings, use_cases, sources)
     most, secret = settings.gateway.max_events, settings.signing_secret()
@@ -134,13 +138,20 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
             routes=routes,
             coalescer=coalescer,
             metrics=metrics,
+            access_log=access_log,
             mirror_below=settings.gateway.max_pending // 4,
         )
         for name, use_case in use_cases.items()
     }
 
     def endpoints_of(name: str, use_case: UseCase) -> dict[str, Endpoint]:
-        predict = Predict(use_case, predictor=predictors[name], most=settings.gateway.max_instances, metrics=metrics)
+        predict = Predict(
+            use_case,
+            predictor=predictors[name],
+            most=settings.gateway.max_instances,
+            metrics=metrics,
+            watch=Watch(Predict.route, name, tracing, access_log),
+        )
         return {"predict": predict, "feedback": Feedback(name, secret=secret, most=most, intake=intake)}
 
     by_source = {
@@ -195,7 +206,7 @@ class _LateCaller:
 
 
 def _lifespan(
-    routes: RouteTable, caller: ModelCaller, store: Store, poll_s: float, control: AccessControl
+    routes: RouteTable, caller: ModelCaller, store: Store, poll_s: float, control: AccessControl, tracing: Tracing
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -210,6 +221,7 @@ def _lifespan(
         await routes.leave()
         await caller.close()
         await store.close()
+        tracing.close()
 
     return lifespan
 

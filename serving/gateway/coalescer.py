@@ -13,6 +13,7 @@ from core.errors import DeadlineMissed, Overloaded
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.model_caller import CallFailed, ModelCaller
 from serving.gateway.route_table import InFlight
+from serving.gateway.tracing import passed_on
 
 _SMOOTHING = 0.2  # weight of the newest call in the estimate of how fast a version is
 
@@ -29,6 +30,7 @@ class Question:
         now_us: the gateway's now; only questions with the same now share a call when history is replayed.
         role: ``answer``, or ``shadow`` for one that no client gets the answer of.
         log: whether it ends in the prediction log.
+        traceparent: what the model host is told of the trace it belongs to; None if it belongs to none.
     """
 
     rows: list[dict[str, Any]]
@@ -38,6 +40,7 @@ class Question:
     now_us: int
     role: str = "answer"
     log: bool = True
+    traceparent: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -254,6 +257,7 @@ class Coalescer:
         loop = asyncio.get_running_loop()
         called_s = loop.time()
         deadline_s = max(ask.deadline_s for ask in batch)
+        passed_on.set(next((ask.question.traceparent for ask in batch if ask.question.traceparent), None))
         try:
             async with asyncio.timeout_at(deadline_s):
                 result = await self._caller.score(lane.use_case, lane.version, _body(batch, deadline_s - called_s))

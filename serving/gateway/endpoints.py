@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from core.errors import UnknownPrediction
+from core.errors import EvergreenError, UnknownPrediction
 from core.logs import use_case_var
 from core.prediction_ids import is_issued
 from core.use_case import EventSource, UseCase
@@ -32,6 +32,7 @@ from serving.gateway.validation import (
     text_rule,
     within,
 )
+from serving.gateway.watching import Watch
 from serving.keys.key import Scope
 
 TIMEOUT_HEADER = "X-Evergreen-Timeout-Ms"
@@ -47,29 +48,41 @@ class Predict:
         predictor: has them scored.
         most: most instances per call.
         metrics: where predictions are counted.
+        watch: told of single ones.
     """
 
     route = "/v1/models/{use_case}/predict"
     scope: Scope = "predict"
 
-    def __init__(self, use_case: UseCase, *, predictor: Predictor, most: int, metrics: GatewayMetrics) -> None:
+    def __init__(
+        self, use_case: UseCase, *, predictor: Predictor, most: int, metrics: GatewayMetrics, watch: Watch
+    ) -> None:
         self.use_case = use_case.name
         self._name = use_case.name
         self._rules = InstanceRules(use_case.request_fields, most)
         self._lateness_us = int(feature_set(use_case).lateness.total_seconds() * 1_000_000)
         self._predictor = predictor
         self._metrics = metrics
+        self._watch = watch
 
     def begin(self, call: Call, respond: Respond) -> None:
         """Answer ``{"instances": […]}`` with scores, prediction ids, the version and what was degraded."""
-        began_s = monotonic()
-        self._predictor.require_room()
-        asked = self._read(call)
+        began_s, trace = monotonic(), self._watch.begin(call.headers)
 
         def done(result: Scored | BaseException) -> None:
-            respond(self._reply(result, began_s) if isinstance(result, Scored) else result)
+            if isinstance(result, Scored):
+                respond(self._reply(result, began_s))
+                self._watch.answered(result, trace, began_s, monotonic())
+            else:
+                self._watch.failed(result, trace, began_s)
+                respond(result)
 
-        self._predictor.ask(asked, done)
+        try:
+            self._predictor.require_room()
+            self._predictor.ask(self._read(call, trace.traceparent if trace else None), done)
+        except EvergreenError as error:
+            self._watch.failed(error, trace, began_s)
+            raise
 
     def _reply(self, scored: Scored, began_s: float) -> Reply:
         document: dict[str, Any] = {
@@ -90,12 +103,12 @@ class Predict:
         )  # fmt: skip
         return Reply(200, body, ((b"server-timing", timing),))
 
-    def _read(self, call: Call) -> Asked:
+    def _read(self, call: Call, traceparent: bytes | None) -> Asked:
         timeout_s = timeout_of(call.headers)
         rows, context, moments = self._rules.read(parse_object(call.body))
         now_us = call.now_us
         if moments is None:
-            return Asked(rows, context, now_us, now_us, timeout_s)
+            return Asked(rows, context, now_us, now_us, timeout_s, traceparent)
         earliest_us, latest_us = now_us - self._lateness_us, now_us + AHEAD_US
         faults: list[Fault] = []
         for path, at in moments:
@@ -103,7 +116,8 @@ class Predict:
                 _note(within(at, earliest_us=earliest_us, latest_us=latest_us), path, faults)
         if faults:
             raise InvalidFields(faults)
-        return Asked(rows, context, [now_us if at is None else at for _, at in moments], now_us, timeout_s)
+        at_us = [now_us if at is None else at for _, at in moments]
+        return Asked(rows, context, at_us, now_us, timeout_s, traceparent)
 
 
 def timeout_of(headers: RawHeaders) -> float | None:

@@ -10,6 +10,7 @@ import orjson
 from core.errors import DependencyDown
 from serving.gateway.host_connection import HostConnections
 from serving.gateway.model_caller import CallFailed
+from serving.gateway.tracing import passed_on
 
 _SCORES = {float, int, type(None)}  # null: the model gave no finite score, which `degraded` then says
 
@@ -47,6 +48,8 @@ class HostCaller:
         try:
             key = self._key()
             headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+            if (traceparent := passed_on.get()) is not None:
+                headers["traceparent"] = traceparent.decode()
             return await self._connections.post(path, headers, payload)
         except (OSError, TimeoutError, DependencyDown) as error:
             raise CallFailed(f"{error}" or type(error).__name__) from error

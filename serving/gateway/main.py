@@ -32,7 +32,7 @@ def main() -> int:
     """
     try:
         settings = load_settings()
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         require_key_beyond_loopback(settings)
         use_cases = {name: found.use_case for name, found in discover(settings.models_dir).items()}
         gateway = build_gateway(settings, use_cases, real_outside(settings))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Any
 
 from core.errors import DeadlineMissed, Overloaded
 from core.prediction_ids import ids_of, issue_base
 from core.use_case import UseCase
 from features.streams import SHADOW, entity_text
+from serving.gateway.access_log import AccessLog
 from serving.gateway.coalescer import Answer, Coalescer, Question, Stages
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.model_caller import CallFailed
@@ -32,6 +34,7 @@ class Asked:
         now_us: the moment that counts as now.
         timeout_s: seconds the client allows; None: as long as the gateway does.
         log: whether it may end in the prediction log; a probe's must not.
+        traceparent: of the trace it belongs to, for the model host; None if it belongs to none.
     """
 
     rows: list[dict[str, Any]]
@@ -40,6 +43,7 @@ class Asked:
     now_us: int
     timeout_s: float | None = None
     log: bool = True
+    traceparent: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -75,6 +79,7 @@ class Predictor:
         routes: which versions are live.
         coalescer: asks the model host.
         metrics: where shadows are counted.
+        access_log: told of what was not answered.
         mirror_below: instances pending from which on no shadow is asked.
     """
 
@@ -86,6 +91,7 @@ class Predictor:
         routes: RouteTable,
         coalescer: Coalescer,
         metrics: GatewayMetrics,
+        access_log: AccessLog,
         mirror_below: int,
     ) -> None:
         self._name = use_case.name
@@ -95,6 +101,7 @@ class Predictor:
         self._routes = routes
         self._coalescer = coalescer
         self._metrics = metrics
+        self._access_log = access_log
         self._mirror_below = mirror_below
 
     def require_room(self) -> None:
@@ -133,7 +140,10 @@ class Predictor:
         n = len(asked.rows)
         base = issue_base(self._secret, self._name, asked.now_us // 1000, n)
         log = asked.log and (self._log_share >= 1 or self._is_kept(base))
-        question = Question(asked.rows, asked.context, asked.at_us, base, asked.now_us, log=log)
+        question = Question(
+            asked.rows, asked.context, asked.at_us, base, asked.now_us, log=log, traceparent=asked.traceparent
+        )
+        asked_s = monotonic()
 
         def answered(result: Answer | BaseException) -> None:
             if isinstance(result, Answer):
@@ -144,7 +154,9 @@ class Predictor:
                 if route.shadow is not None:
                     self._mirror(route.shadow, question, result.version)
             else:
-                done(self._explain(result, version, asked))
+                error = self._explain(result, version, asked)
+                self._access_log.failed(self._name, version, monotonic() - asked_s, ids_of(base, n), error)
+                done(error)
 
         self._coalescer.submit(self._name, version, question, answered, asked.timeout_s)
 
@@ -188,7 +200,7 @@ class Predictor:
             metrics.mirrored(name, "answered" if isinstance(result, Answer) else "failed")
 
         try:
-            self._coalescer.submit(name, shadow.version, replace(question, role=SHADOW), heard)
+            self._coalescer.submit(name, shadow.version, replace(question, role=SHADOW, traceparent=None), heard)
         except Overloaded:
             metrics.mirrored(name, "no room")
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from core.errors import DeadlineMissed, DeploymentError, EvergreenError, RequestError, Unavailable
-from core.logs import configure_logging, use_case_var
+from core.logs import configure_logging, use_case_var, version_var
 from core.settings import load_settings
 from serving.scoring import Run, Scoring
 from serving.torchserve.packer import verify
@@ -33,6 +33,7 @@ class Handler:
         logging.getLogger("ts.service").setLevel(logging.CRITICAL)  # and a traceback per refused one
         folder = Path(context.system_properties["model_dir"])
         self._version = str(context.manifest["model"]["modelVersion"])
+        version_var.set(self._version)
         try:
             verify(folder)
             self._scoring = Scoring(folder, self._version, _model(folder / "model.onnx"), load_settings())

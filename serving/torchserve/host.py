@@ -11,7 +11,7 @@ import httpx
 
 from core.errors import DependencyDown, DeploymentError
 from core.settings import Settings
-from serving.torchserve.configuration import key_file
+from serving.torchserve.configuration import key_file, store
 from serving.torchserve.tokens import Tokens
 
 _STARTUP_S = 120.0  # a worker imports torch: 3 s when idle, many times that while everything else starts
@@ -44,15 +44,17 @@ class TorchServeHost:
 
     Args:
         settings: where TorchServe is, how many workers each version gets.
+        timeout_s: seconds it gets to answer a call.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._management = settings.torchserve_management_url
         self._inference = settings.torchserve_inference_url
+        self._store = store(settings)
         self._workers = settings.torchserve.workers
         self._response_timeout_s = settings.torchserve.response_timeout_s
         self._tokens = Tokens(key_file(settings))
-        self._client = httpx.Client(timeout=_TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(timeout=timeout_s, trust_env=False)
 
         self._pause = threading.Event()
         self._starts: dict[tuple[str, str], _Start] = {}
@@ -63,25 +65,29 @@ class TorchServeHost:
         self._client.close()
 
     def register(self, use_case: str, version: str, archive: Path) -> None:
-        """Load an archive of TorchServe's own store and start its workers."""
+        """Load an archive of TorchServe's own store and start its workers.
+
+        A version that is new waits for all of its workers, so that it never begins with half of them; one that
+        lost its workers answers again with the first.
+        """
+        _require_own(archive, self._store, f"{use_case} {version}")
         key = (use_case, version)
         if self._describe(use_case, version) is None:
             self._load(use_case, version, archive)
             self._starts[key] = _Start(time.monotonic(), most_processes=1)
-            patience_s = _STARTUP_S
+            self._wait_until_ready(use_case, version, workers=self._workers, patience_s=_STARTUP_S)
         else:
             self._starts.setdefault(key, _Start(time.monotonic(), most_processes=2))
-            patience_s = _RECOVERY_S
-        self._wait_until_ready(use_case, version, patience_s)
+            self._wait_until_ready(use_case, version, workers=1, patience_s=_RECOVERY_S)
         del self._starts[key]
 
     def unregister(self, use_case: str, version: str) -> None:
         """Stop a version's workers and forget it; if it is the preferred one, another takes that place first."""
         reply = self._delete(use_case, version)
         if reply.status_code == 403:  # TorchServe does not let go of the default version while there are others
-            others = [v["modelVersion"] for v in self._versions(use_case) if v["modelVersion"] != version]
+            others = [v for v in self._versions(use_case) if v["modelVersion"] != version]
             if others:
-                self.prefer(use_case, max(others, key=lambda v: (len(v), v)))
+                self._set_default(use_case, max(others, key=_preference)["modelVersion"])
             reply = self._delete(use_case, version)
         if reply.status_code != 404:
             _require_success(reply, f"{use_case} {version} cannot be unregistered")
@@ -89,15 +95,17 @@ class TorchServeHost:
     def loaded(self) -> dict[str, set[str]]:
         """Versions with a worker that is ready."""
         found = {
-            name: {version["modelVersion"] for version in self._versions(name) if _is_ready(version)}
+            name: {version["modelVersion"] for version in self._versions(name) if _ready_workers(version)}
             for name in self._names()
         }
         return {name: versions for name, versions in found.items() if versions}
 
     def prefer(self, use_case: str, version: str) -> None:
-        """Make it TorchServe's default version."""
-        reply = self._manage("PUT", f"/models/{use_case}/{version}/set-default")
-        _require_success(reply, f"{use_case} {version} cannot be made the default")
+        """Make it TorchServe's default version, which TorchServe would allow without a worker to answer, too."""
+        described = self._describe(use_case, version)
+        if described is not None and not _ready_workers(described):
+            raise DependencyDown("TorchServe", f"none of the workers of {use_case} {version} is ready")
+        self._set_default(use_case, version)
 
     def predict(self, use_case: str, version: str, body: dict[str, Any]) -> dict[str, Any]:
         """Ask the inference API."""
@@ -107,6 +115,10 @@ class TorchServeHost:
         _require_success(reply, f"{use_case} {version} does not answer a prediction")
         answer: dict[str, Any] = reply.json()
         return answer
+
+    def _set_default(self, use_case: str, version: str) -> None:
+        reply = self._manage("PUT", f"/models/{use_case}/{version}/set-default")
+        _require_success(reply, f"{use_case} {version} cannot be made the default")
 
     def _load(self, use_case: str, version: str, archive: Path) -> None:
         """Start loading. Waiting for the end is up to the caller.
@@ -128,21 +140,21 @@ class TorchServeHost:
         if reply.status_code != 409:  # else somebody was faster
             _require_success(reply, f"{use_case} {version} cannot be loaded from {archive.name}")
 
-    def _wait_until_ready(self, use_case: str, version: str, patience_s: float) -> None:
-        """Wait for workers that start for the first time, or again.
+    def _wait_until_ready(self, use_case: str, version: str, *, workers: int, patience_s: float) -> None:
+        """Wait until that many workers are ready, which start for the first time, or again.
 
         TorchServe restarts dead workers by itself, so a version is let go only if they die over and over:
         else a worker's restart would become an outage.
         """
         start, deadline = self._starts[use_case, version], time.monotonic() + patience_s
-        while (described := self._describe(use_case, version)) is None or not _is_ready(described):
+        while (described := self._describe(use_case, version)) is None or _ready_workers(described) < workers:
             now = time.monotonic()
             if described is None or start.has_failed(described, now):
                 del self._starts[use_case, version]
                 self.unregister(use_case, version)
                 raise DeploymentError(f"{use_case} {version} cannot be loaded: its workers die. See TorchServe's log.")
             if now > deadline:
-                raise DependencyDown("TorchServe", f"{use_case} {version} is loaded, but none of its workers is ready")
+                raise DependencyDown("TorchServe", f"{use_case} {version} is loaded, but its workers are not ready")
             if not described["workers"]:
                 self._scale(use_case, version)
             self._pause.wait(_LOOK_AGAIN_S)
@@ -191,8 +203,23 @@ class TorchServeHost:
         return reply
 
 
-def _is_ready(version: dict[str, Any]) -> bool:
-    return any(worker["status"] == "READY" for worker in version["workers"])
+def _ready_workers(version: dict[str, Any]) -> int:
+    return sum(worker["status"] == "READY" for worker in version["workers"])
+
+
+def _preference(version: dict[str, Any]) -> tuple[bool, int, str]:
+    """Sorts what answers last, and of that the newest."""
+    return _ready_workers(version) > 0, len(version["modelVersion"]), version["modelVersion"]
+
+
+def _require_own(archive: Path, store: Path, what: str) -> None:
+    """Refuse what lies elsewhere: TorchServe runs the code of whatever it loads, also of a plain folder."""
+    own = archive.parent.resolve() == store.resolve() and not archive.is_symlink()
+    if not own or archive.is_dir():
+        raise DeploymentError(
+            f"{what} cannot be loaded from {archive}: only plain files of TorchServe's own store {store} are. "
+            "Deploy the version again, which packs it there."
+        )
 
 
 def _require_success(reply: httpx.Response, what: str) -> None:

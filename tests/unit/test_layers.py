@@ -25,6 +25,7 @@ BAD_IMPORTS = {
     "mlflow": [("stack/local.py", "import mlflow")],
     "evidently": [("registry/gate.py", "from evidently import Report")],
     "web": [("stack/local.py", "import uvicorn")],
+    "telemetry": [("serving/deployer.py", "import opentelemetry.trace")],
     "handler": [
         ("serving/torchserve/handler.py", "import serving.model_host"),
         ("serving/torchserve/handler.py", "import registry.versions"),

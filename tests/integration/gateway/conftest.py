@@ -56,6 +56,7 @@ class Host:
     asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     hold: threading.Event = field(default_factory=threading.Event)
     calls: list[dict[str, Any]] = field(default_factory=list)
+    traceparents: list[str | None] = field(default_factory=list)
 
 
 def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
@@ -77,12 +78,11 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
                 self._send(404, {"code": 404, "type": "ModelVersionNotFoundException"})
             else:
                 host.calls.append(body)
-                n = len(body["instances"])
-                degraded = [["profile: unknown entity"] if row["zone"] == 0 else [] for row in body["instances"]]
+                host.traceparents.append(self.headers["traceparent"])
+                unknown = [i for i, row in enumerate(body["instances"]) if row["zone"] == 0]
+                degraded = [{"instance": i, "reasons": ["profile: unknown entity"]} for i in unknown]
                 scores = [row["fare"] / 1000 for row in body["instances"]]
-                ids = body["prediction_ids"]
-                assert n == len(ids) == len(body["at_us"])
-                answer = {"predictions": scores, "prediction_ids": ids, "degraded": degraded, "model_version": version}
+                answer = {"predictions": scores, "degraded": degraded, "model_version": version}
                 self._send(200, answer)
 
         def _send(self, status: int, document: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ def start(
         gateway = GatewayProcess(process, port, tmp_path, Keys(namespace), client)
         gateway.route("1", 1)
         gateway.until(lambda: _ready(gateway))
-        gateway.until(lambda: (gateway.report() or {}).get("routes") == {"tip": 1})
+        gateway.until(lambda: "tip" in (gateway.report() or {}).get("stamps", {}))
         return gateway
 
     yield run

@@ -22,6 +22,14 @@ def test_a_malformed_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         load_settings()
 
 
+def test_a_worker_that_would_be_killed_within_a_deadline_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVERGREEN_GATEWAY__TIMEOUT_S", "30")
+    with pytest.raises(SettingsError, match=r"EVERGREEN_TORCHSERVE__RESPONSE_TIMEOUT_S is 30.*GATEWAY__TIMEOUT_S"):
+        load_settings()
+    monkeypatch.setenv("EVERGREEN_TORCHSERVE__RESPONSE_TIMEOUT_S", "31")
+    assert load_settings().gateway.timeout_s == 30
+
+
 def test_the_signing_secret_is_made_once(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     secret = settings.signing_secret()

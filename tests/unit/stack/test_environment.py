@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.settings import GatewaySettings, RedisSettings, Settings, inherited_environment, load_settings
+from core.settings import (
+    GatewaySettings,
+    RedisSettings,
+    Settings,
+    TorchserveSettings,
+    inherited_environment,
+    load_settings,
+)
 from stack.environment import absolute, child_environment, settings_environment, stack_marker
 
 TEXT = st.text(string.ascii_letters + string.digits + " %\"'$:/@.-", max_size=30)
@@ -20,6 +27,7 @@ def test_children_read_the_same_settings(url: str, namespace: str, key: str, por
         clock="event",
         redis=RedisSettings(url=url, namespace=namespace, port=port),
         gateway=GatewaySettings(api_key=key, timeout_s=timeout),
+        torchserve=TorchserveSettings(response_timeout_s=int(timeout) + 1),
         databases={namespace: url},
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -35,6 +35,6 @@ def test_a_start_that_is_not_allowed_exits_2_with_a_sentence(
 ) -> None:
     settings = Settings(home=tmp_path, models_dir=tmp_path, gateway={"host": "0.0.0.0"})
     monkeypatch.setattr(gateway_main, "load_settings", lambda: settings)
-    monkeypatch.setattr(gateway_main, "configure_logging", lambda level: None)
+    monkeypatch.setattr(gateway_main, "configure_logging", lambda *_: None)
     assert main() == 2
     assert "EVERGREEN_GATEWAY__API_KEY" in capsys.readouterr().err
