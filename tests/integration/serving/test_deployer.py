@@ -23,7 +23,8 @@ from core.settings import Settings
 from registry.versions import MemoryRegistry, VersionInfo
 from serving.deployer import Deployer
 from serving.deployment import Stations
-from serving.routes import RedisRouteTable, Route
+from serving.routes import RedisRouteTable
+from serving.routing import Route
 from serving.torchserve.configuration import key_file, launch, store
 from serving.torchserve.host import TorchServeHost
 from serving.torchserve.tokens import Tokens

@@ -15,11 +15,12 @@ import pytest
 from core.clock import ManualClock
 from core.errors import DependencyDown, DeploymentError
 from core.ledger import Ledger
-from registry.versions import MemoryRegistry, VersionInfo
+from registry.versions import Desired, MemoryRegistry, VersionInfo
 from serving.deployer import Deployer
 from serving.deployment import Stations
 from serving.model_host import MemoryModelHost
-from serving.routes import MemoryRouteTable, Route
+from serving.routes import MemoryRouteTable
+from serving.routing import Route
 from tests.torchserve_process import make_version, write_manifest
 
 NOW = datetime(2019, 3, 1, tzinfo=UTC)
@@ -34,10 +35,11 @@ class Bench:
         self.registry = MemoryRegistry(folder / "registry")
         self.host: Any = MemoryModelHost()
         self.routes = MemoryRouteTable()
-        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
+        self.clock = ManualClock(NOW)
+        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}", self.clock)
         self.ledger.migrate()
         self.now_s = 0.0
-        self.stations = Stations(self.registry, self.host, self.routes, self.ledger, folder / "store", ManualClock(NOW))
+        self.stations = Stations(self.registry, self.host, self.routes, self.ledger, folder / "store", self.clock)
         self.deployer = self.restarted()
 
     def restarted(self, **changed: Any) -> Deployer:
@@ -158,7 +160,7 @@ def test_a_host_that_was_restarted_gets_its_versions_back_while_the_registry_is_
         bench.deployer.poll()
 
     class Away(MemoryRegistry):
-        def aliases(self) -> dict[str, dict[str, str]]:
+        def desired(self) -> dict[str, Desired]:
             raise DependencyDown("MLflow", "connection refused")
 
         def fetch(self, use_case: str, version: str, into: Path) -> Path:
