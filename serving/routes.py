@@ -121,6 +121,10 @@ class RedisRouteTable:
         client = connect(settings, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         return cls(client, settings.redis.namespace)
 
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
     def routes(self) -> dict[str, Route]:
         """Parse the hash; an entry that cannot be read counts as absent, so that it is published again."""
         found = {}
