@@ -26,7 +26,8 @@ class BakePolicies:
 
     def __call__(self, use_case: str) -> Bake:
         """What the use case allows a version in its bake."""
-        for path in sorted(self._models_dir.glob("[!_]*.py")):
+        # those that name it come first, so that no other is run, and imports what it needs, for nothing
+        for path in sorted(self._models_dir.glob("[!_]*.py"), key=lambda path: (not _names(path, use_case), path)):
             declared = self._load(path)
             if declared is not None and declared.name == use_case:
                 return declared.serving.bake
@@ -42,3 +43,10 @@ class BakePolicies:
         except (EvergreenError, OSError) as error:
             logger.warning("%s is left out when bakes are looked up: %s", path, error)
         return self._loaded.get(path, (0, None))[1]
+
+
+def _names(path: Path, use_case: str) -> bool:
+    try:
+        return use_case in path.read_text()
+    except (OSError, ValueError):
+        return False

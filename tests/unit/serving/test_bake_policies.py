@@ -22,6 +22,9 @@ def test_a_policy_is_that_of_the_file_as_it_is_now(tmp_path: Path, caplog: pytes
     path.write_text(DECLARED.replace("SECONDS", "7"))
     for _ in range(2):
         assert policies("toy").period == timedelta(seconds=7)
+    assert caplog.text == "", "no other file is run for it"
+    policies("other")
+    policies("other")
     assert caplog.text.count("a_broken.py is left out") == 1
     path.write_text(DECLARED.replace("SECONDS", "8"))
     os.utime(path, ns=(1, 1))
