@@ -104,10 +104,14 @@ def log_loss(label: Floats, score: Floats) -> float:
         >>> round(log_loss(np.array([1.0, 0.0]), np.array([0.5, 0.5])), 4)
         0.6931
     """
-    if label.size == 0:
-        return float("nan")
+    return float(np.mean(row_log_loss(label, score))) if label.size else float("nan")
+
+
+def row_log_loss(label: Floats, score: Floats) -> Floats:
+    """Negative log-likelihood of each of n labels in nats, shape (n,)."""
     p = np.clip(score, _CLIP, 1 - _CLIP)
-    return float(-np.mean(label * np.log(p) + (1 - label) * np.log1p(-p)))
+    losses: Floats = -(label * np.log(p) + (1 - label) * np.log1p(-p))
+    return losses
 
 
 def auc(label: Floats, score: Floats) -> float:

@@ -17,7 +17,7 @@ from core.clock import to_us
 from core.errors import DependencyDown, DeploymentError
 from registry.digests import MANIFEST, install, listed_files
 from registry.mlmodel import mlmodel_yaml
-from registry.versions import VersionInfo, unknown_version
+from registry.versions import Desired, VersionInfo, unknown_version
 
 _log = logging.getLogger(__name__)
 _FOLDER = "version"
@@ -87,14 +87,23 @@ class MlflowRegistry:
     def alias(self, use_case: str, name: str) -> str | None:
         """See ModelRegistry."""
         with self._client() as client:
-            return self._aliases(client, use_case).get(name)
+            return self._desired(client, use_case).aliases.get(name)
 
-    def set_alias(self, use_case: str, name: str, version: str) -> None:
+    def set_alias(self, use_case: str, name: str, version: str | None, tags: Mapping[str, str] | None = None) -> None:
         """See ModelRegistry."""
         with self._client() as client:
-            if self._aliases(client, use_case).get(name) == version:
+            known = self._desired(client, use_case)
+            if version is not None:
+                with _unknown_as(unknown_version(use_case, version)):
+                    client.get_model_version(use_case, version)
+            for tag, value in (tags or {}).items():
+                if known.tags.get(tag) != value:
+                    client.set_registered_model_tag(use_case, tag, value)
+            if known.aliases.get(name) == version:
                 return
-            with _unknown_as(unknown_version(use_case, version)):
+            if version is None:
+                client.delete_registered_model_alias(use_case, name)
+            else:
                 client.set_registered_model_alias(use_case, name, version)
 
     def info(self, use_case: str, version: str) -> VersionInfo:
@@ -115,12 +124,12 @@ class MlflowRegistry:
             description=found.description or "",
         )
 
-    def aliases(self) -> dict[str, dict[str, str]]:
+    def desired(self) -> dict[str, Desired]:
         """See ModelRegistry."""
         with self._client() as client:
             names = [model.name for model in client.search_registered_models(max_results=1000)]
             # some MLflow versions leave the aliases out of what a search returns
-            return {name: self._aliases(client, name) for name in names}
+            return {name: self._desired(client, name) for name in names}
 
     @contextmanager
     def _client(self) -> Iterator[Any]:
@@ -156,13 +165,13 @@ class MlflowRegistry:
             )
         return found
 
-    def _aliases(self, client: Any, use_case: str) -> dict[str, str]:
+    def _desired(self, client: Any, use_case: str) -> Desired:
         try:
             with _unknown_as(unknown_version(use_case, "")):
-                aliases = client.get_registered_model(use_case).aliases
+                found = client.get_registered_model(use_case)
         except DeploymentError:
-            return {}
-        return {name: str(version) for name, version in aliases.items()}
+            return Desired()
+        return Desired({name: str(version) for name, version in found.aliases.items()}, dict(found.tags))
 
     def _ensure_model(self, client: Any, use_case: str) -> None:
         with _tolerate_existing():

@@ -44,8 +44,21 @@ class VersionInfo:
         return replace(self, description=description)
 
 
+@dataclass(frozen=True)
+class Desired:
+    """What people, the gate and the command line want of a use case.
+
+    Args:
+        aliases: alias -> version, e.g. ``champion`` -> ``7``.
+        tags: tags of the registered model, e.g. ``evergreen.canary_percent`` -> ``10``.
+    """
+
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 class ModelRegistry(Protocol):
-    """Keeps versions and their aliases.
+    """Keeps versions, their aliases, and the tags that go with these.
 
     Obligations: a registered version never changes; versions of a use case are "1", "2", … in the order
     of registration; ``register`` and ``set_alias`` may be repeated with the same effect as once; reads see
@@ -69,11 +82,11 @@ class ModelRegistry(Protocol):
         """The version an alias points to; None without such an alias, version or use case."""
         ...
 
-    def set_alias(self, use_case: str, name: str, version: str) -> None:
-        """Point an alias to a version.
+    def set_alias(self, use_case: str, name: str, version: str | None, tags: Mapping[str, str] | None = None) -> None:
+        """Point an alias to a version, or to none, having set tags of the registered model.
 
         Raises:
-            DeploymentError: if there is no such version.
+            DeploymentError: if there is no such version; nothing is changed then.
         """
         ...
 
@@ -85,8 +98,8 @@ class ModelRegistry(Protocol):
         """
         ...
 
-    def aliases(self) -> dict[str, dict[str, str]]:
-        """Per registered use case: alias -> version."""
+    def desired(self) -> dict[str, Desired]:
+        """What is wanted of each registered use case."""
         ...
 
 
@@ -113,6 +126,7 @@ class MemoryRegistry:
         self._root = root
         self._infos: dict[str, list[VersionInfo]] = {}
         self._aliases: dict[str, dict[str, str]] = {}
+        self._tags: dict[str, dict[str, str]] = {}
 
     def register(self, use_case: str, folder: Path, info: VersionInfo) -> str:
         """See ModelRegistry."""
@@ -134,10 +148,15 @@ class MemoryRegistry:
         """See ModelRegistry."""
         return self._aliases.get(use_case, {}).get(name)
 
-    def set_alias(self, use_case: str, name: str, version: str) -> None:
+    def set_alias(self, use_case: str, name: str, version: str | None, tags: Mapping[str, str] | None = None) -> None:
         """See ModelRegistry."""
-        self.info(use_case, version)
-        self._aliases.setdefault(use_case, {})[name] = version
+        if version is not None:
+            self.info(use_case, version)
+        self._tags.setdefault(use_case, {}).update(tags or {})
+        if version is None:
+            self._aliases.get(use_case, {}).pop(name, None)
+        else:
+            self._aliases.setdefault(use_case, {})[name] = version
 
     def info(self, use_case: str, version: str) -> VersionInfo:
         """See ModelRegistry."""
@@ -146,9 +165,12 @@ class MemoryRegistry:
             raise unknown_version(use_case, version)
         return infos[int(version) - 1]
 
-    def aliases(self) -> dict[str, dict[str, str]]:
+    def desired(self) -> dict[str, Desired]:
         """See ModelRegistry."""
-        return {use_case: dict(self._aliases.get(use_case, {})) for use_case in self._infos}
+        return {
+            use_case: Desired(dict(self._aliases.get(use_case, {})), dict(self._tags.get(use_case, {})))
+            for use_case in self._infos
+        }
 
     def folder(self, use_case: str, version: str) -> Path:
         """Where a version's files are kept; tests may tamper with them."""

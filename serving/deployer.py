@@ -1,36 +1,61 @@
-"""Makes what serves agree with MLflow's ``champion`` aliases: ``python -m serving.deployer``."""
+"""Makes what serves agree with what MLflow's aliases and tags say: ``python -m serving.deployer``."""
 
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from core.clock import SystemClock
 from core.decision import Decision
-from core.errors import DeploymentError, DigestMismatch, EvergreenError, StaleGeneration
-from core.ledger import Entry, Ledger
+from core.errors import DeploymentError, EvergreenError, StaleGeneration, Unavailable
+from core.ledger import Deployment as Deployed
+from core.ledger import Ledger
 from core.logs import configure_logging, use_case_var
+from core.serving_policy import Bake
 from core.settings import Settings, load_settings
-from serving.deployment import ACTOR, KIND, Deployment, SmokeFailed, Stations
+from serving.bake_policies import BakePolicies
+from serving.deployment import ACTOR, Deployment, Stations
 from serving.draining import Draining
+from serving.gateway_report import Report
 from serving.open_inference.host import OpenInferenceHost
 from serving.open_inference.scorings import store as open_inference_store
-from serving.reconcile import Live, Load, Observed, Smoke, Step, plan
-from serving.routes import RedisRouteTable, Route
+from serving.reconcile import Live, Observed, plan
+from serving.refusals import Refusals
+from serving.routes import RedisRouteTable, in_flight, is_followed
+from serving.routing import Route
+from serving.standing import KIND, PASS, Standing, read_standing
+from serving.steps import Load, Smoke, Step
 from serving.torchserve.configuration import store
 from serving.torchserve.host import TorchServeHost
+from serving.troubles import Troubles
+from serving.wanted import Wanted, read_wanted
+from serving.watch import Verdict, Watch
 
 logger = logging.getLogger(__name__)
-CHAMPION = "champion"
 _GRACE_S = 5.0  # many times the gateways' poll: a request accepted on the old route is reported well within it
-_TRY_AGAIN_S = 15.0
 _ENTRIES = 50
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is of a use case at the beginning of a round.
+
+    Args:
+        wanted: what the registry asks for.
+        loaded: versions that answer.
+        route: what the gateways are told.
+        reports: what they say, by their ids.
+    """
+
+    wanted: Wanted
+    loaded: set[str]
+    route: Route | None
+    reports: Mapping[str, Report]
 
 
 class Deployer:
@@ -44,6 +69,7 @@ class Deployer:
         stop: set when the process is to end.
         grace_s: seconds a version must be idle before it is let go.
         monotonic: a clock in seconds that never goes backwards.
+        bake_of: what a use case allows its new versions.
     """
 
     def __init__(
@@ -53,16 +79,18 @@ class Deployer:
         *,
         grace_s: float = _GRACE_S,
         monotonic: Callable[[], float] = time.monotonic,
+        bake_of: Callable[[str], Bake] = lambda _: Bake(),
     ) -> None:
         self._at = stations
         self._stop = stop
         self._monotonic = monotonic
         self._deployment = Deployment(stations, stop)
         self._draining = Draining(grace_s)
-        self._desired: dict[str, str] = {}
-        self._refused: dict[str, dict[str, float]] = {}
+        self._watch = Watch(bake_of)
+        self._wanted: dict[str, Wanted] = {}
+        self._refusals = Refusals(stations.ledger, stations.registry, stations.clock, monotonic)
         self._announced: dict[str, int] = {}
-        self._troubles: dict[str, str] = {}
+        self._troubles = Troubles(logger)
 
     def run(self, poll_s: float) -> None:
         """Poll until told to stop."""
@@ -73,9 +101,9 @@ class Deployer:
             try:
                 self.poll()
             except Exception as error:  # the entry point: nothing ends the deployer but a signal
-                self._note("this round", error)
+                self._troubles.note("this round", error)
             else:
-                self._over("this round")
+                self._troubles.over("this round")
             self._stop.wait(poll_s)
 
     def poll(self) -> None:
@@ -84,57 +112,91 @@ class Deployer:
         Raises:
             Unavailable: if the model host or the route table is away.
         """
-        desired = self._read_desired()
-        loaded, routes = self._at.host.loaded(), self._at.routes.routes()
-        for use_case in sorted({*desired, *loaded, *routes}):
+        wanted = self._read_wanted()
+        try:
+            loaded, routes = self._at.host.loaded(), self._at.routes.routes()
+            reports = self._at.routes.reports()
+        except Unavailable:
+            self._watch.interrupt()
+            raise
+        self._watch.look(reports, self._monotonic())
+        for use_case in sorted({*wanted, *loaded, *routes}):
             if self._stop.is_set():
                 return
             token = use_case_var.set(use_case)
             try:
-                seen = self._observe(use_case, desired.get(use_case), loaded.get(use_case, set()), routes.get(use_case))
-                settled = self._act(use_case, plan(seen))
+                found = Found(
+                    wanted.get(use_case, Wanted()), loaded.get(use_case, set()), routes.get(use_case), reports
+                )
+                settled = self._act(use_case, plan(self._observe(use_case, found)))
             except Exception as error:  # likewise: whatever one use case meets must not stop the others
-                self._note(use_case, error)
+                self._troubles.note(use_case, error)
             else:
                 if settled:
-                    self._over(use_case)
+                    self._troubles.over(use_case)
             finally:
                 use_case_var.reset(token)
 
-    def _read_desired(self) -> dict[str, str]:
-        """The champions; none while the registry is away, so that serving goes on as it is."""
+    def _read_wanted(self) -> dict[str, Wanted]:
+        """What is wanted of each use case; nothing while the registry is away, so that serving goes on as it is."""
         try:
-            aliases = self._at.registry.aliases()
+            desired = self._at.registry.desired()
         except EvergreenError as error:
-            self._note("the registry", error)
+            self._troubles.note("the registry", error)
             return {}
-        self._over("the registry")
-        desired = {use_case: named[CHAMPION] for use_case, named in aliases.items() if CHAMPION in named}
-        for use_case, version in desired.items():
-            if self._desired.get(use_case) != version:
-                self._refused.pop(use_case, None)
-        self._desired |= desired
-        return desired
+        self._troubles.over("the registry")
+        wanted = {}
+        for use_case, found in desired.items():
+            wanted[use_case], faults = read_wanted(use_case, found)
+            if faults:
+                self._troubles.note(f"a tag of {use_case}", faults[0])
+            else:
+                self._troubles.over(f"a tag of {use_case}")
+            for _, version in wanted[use_case].named - self._wanted.get(use_case, Wanted()).named:
+                self._refusals.forgive(use_case, version)
+        self._wanted |= wanted
+        return wanted
 
-    def _observe(self, use_case: str, desired: str | None, loaded: set[str], route: Route | None) -> Observed:
-        found = self._at.ledger.live(use_case)
-        live = Live(found.version, found.generation, found.previous) if found else None
-        picked_up = route is not None and self._at.routes.picked_up(use_case, route.generation)
-        now_s = self._monotonic()
-        refused = frozenset(v for v, until_s in self._refused.get(use_case, {}).items() if now_s < until_s)
-        busy = {route.version if route else None, live.version if live else None} | ({desired} - refused)
-        busy |= set(self._at.routes.in_flight(use_case))
-        drained = self._draining.look(use_case, loaded=loaded, busy=busy, now_s=now_s)
+    def _observe(self, use_case: str, found: Found) -> Observed:
+        deployments, standing = self._at.ledger.deployments(use_case), read_standing(self._at.ledger, use_case)
+        if self._judge(use_case, deployments, standing, found.loaded):
+            standing = read_standing(self._at.ledger, use_case)
+        newest = deployments[0] if deployments else None
+        live = Live(newest.version, newest.generation, newest.previous) if newest else None
+        refused = self._refusals.of(use_case)
+        busy = {live.version if live else None} | ({version for _, version in found.wanted.named} - refused)
+        busy |= {*(found.route.versions if found.route else ()), *in_flight(found.reports, use_case)}
+        drained = self._draining.look(use_case, loaded=found.loaded, busy=busy, now_s=self._monotonic())
         return Observed(
-            desired=desired,
+            wanted=found.wanted,
             live=live,
-            route=route,
-            loaded=frozenset(loaded),
-            picked_up=picked_up,
+            shares={role: part.share for role, part in standing.parts.items()},
+            barred=standing.barred,
+            route=found.route,
+            loaded=frozenset(found.loaded),
+            picked_up=found.route is not None and is_followed(found.reports, use_case, found.route),
             announced=live is None or self._is_announced(use_case, live.generation),
             refused=refused,
             drained=drained,
         )
+
+    def _judge(self, use_case: str, deployments: list[Deployed], standing: Standing, loaded: set[str]) -> bool:
+        """Write down what is decided about versions in their bake, before anything follows; True if something is."""
+        verdicts = self._watch.verdicts(use_case, deployments, standing, loaded, self._at.clock.now())
+        for verdict in verdicts:
+            self._record_verdict(use_case, verdict, deployments[0])
+        return bool(verdicts)
+
+    def _record_verdict(self, use_case: str, verdict: Verdict, live: Deployed) -> None:
+        decision = verdict.decision
+        known = f"{verdict.role} {verdict.version}"
+        said = f"{known} has passed its bake" if decision.action == PASS else f"{known} is taken back"
+        evidence = {**decision.evidence, "role": verdict.role, "generation": live.generation}
+        logger.log(logging.INFO if decision.action == PASS else logging.ERROR, "%s: %s", said, decision.reason)
+        self._at.ledger.record(
+            use_case, KIND, Decision(decision.action, f"{said}: {decision.reason}", evidence),
+            actor=ACTOR, as_of=self._at.clock.now(), version=verdict.version,
+        )  # fmt: skip
 
     def _act(self, use_case: str, steps: list[Step]) -> bool:
         """Take the steps; False if one could not be taken because of the version it is about."""
@@ -146,73 +208,20 @@ class Deployer:
             except DeploymentError as error:
                 if not isinstance(step, (Load, Smoke)):
                     raise
-                self._refuse(use_case, step.version, error)
+                self._refusals.refuse(use_case, step.version, error)
                 return False
             except StaleGeneration as error:
                 logger.info("%s", error)
                 return False
         return True
 
-    def _refuse(self, use_case: str, version: str, error: DeploymentError) -> None:
-        """Leave a version alone: for good if it is not what it should be, for a while if it just did not load."""
-        hopeless = isinstance(error, (DigestMismatch, SmokeFailed)) and not self._serves(use_case, version)
-        until_s = math.inf if hopeless else self._monotonic() + _TRY_AGAIN_S
-        self._refused.setdefault(use_case, {})[version] = until_s
-        reason = str(error)
-        kind = type(error).__name__
-        if self._was_said(use_case, version, kind):
-            return
-        logger.error("%s %s is refused, serving goes on as it is: %s", use_case, version, reason)
-        evidence = {"error": kind, "again_in_s": None if hopeless else _TRY_AGAIN_S}
-        self._at.ledger.record(
-            use_case, KIND, Decision("refuse", reason, evidence),
-            actor=ACTOR, as_of=self._as_of(use_case, version), version=version,
-        )  # fmt: skip
-
-    def _was_said(self, use_case: str, version: str, kind: str) -> bool:
-        """Whether the same refusal is in the ledger, and no deployment since."""
-        for entry in self._at.ledger.entries(use_case, kind=KIND, limit=_ENTRIES):
-            if entry.action == "deploy":
-                return False
-            if (entry.version, entry.evidence.get("error")) == (version, kind):
-                return True
-        return False
-
-    def _serves(self, use_case: str, version: str) -> bool:
-        live = self._at.ledger.live(use_case)
-        return live is not None and live.version == version
-
-    def _as_of(self, use_case: str, version: str) -> datetime:
-        try:
-            return self._at.registry.info(use_case, version).as_of
-        except EvergreenError:
-            return self._at.clock.now()
-
     def _is_announced(self, use_case: str, generation: int) -> bool:
         if self._announced.get(use_case) != generation and any(
-            _announces(entry, generation) for entry in self._at.ledger.entries(use_case, kind=KIND, limit=_ENTRIES)
+            entry.evidence.get("generation") == generation
+            for entry in self._at.ledger.entries(use_case, kind=KIND, actions=("deploy",), limit=_ENTRIES)
         ):
             self._announced[use_case] = generation
         return self._announced.get(use_case) == generation
-
-    def _note(self, what: str, error: Exception) -> None:
-        """Log a trouble when it begins or changes, not each time it is met."""
-        text = f"{type(error).__name__}: {error}"
-        if self._troubles.get(what) == text:
-            return
-        self._troubles[what] = text
-        if isinstance(error, EvergreenError):
-            logger.warning("%s has to wait: %s", what, error)
-        else:
-            logger.error("%s failed unexpectedly", what, exc_info=error)
-
-    def _over(self, what: str) -> None:
-        if self._troubles.pop(what, None) is not None:
-            logger.info("%s goes on", what)
-
-
-def _announces(entry: Entry, generation: int) -> bool:
-    return entry.action == "deploy" and entry.evidence.get("generation") == generation
 
 
 def build_stations(settings: Settings) -> Stations:
@@ -241,7 +250,7 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Deployer(build_stations(settings), stop).run(settings.deployer.poll_s)
+    Deployer(build_stations(settings), stop, bake_of=BakePolicies(settings.models_dir)).run(settings.deployer.poll_s)
     logger.info("The deployer has stopped.")
 
 

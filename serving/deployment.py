@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from core.clock import Clock
@@ -19,14 +20,29 @@ from core.errors import DependencyDown, DeploymentError, Unavailable
 from core.ledger import Ledger
 from registry.versions import ModelRegistry
 from serving.model_host import ModelHost
-from serving.reconcile import Announce, AwaitPickUp, Deploy, Load, Publish, Smoke, Step, Unload
-from serving.routes import Route, RouteTable
+from serving.routes import RouteTable, is_followed
+from serving.routing import Route
 from serving.smoke import smoke_fault, smoke_request
+from serving.standing import END, KIND, RELEASE
+from serving.steps import (
+    Announce,
+    AwaitPickUp,
+    Deploy,
+    End,
+    Load,
+    MoveAlias,
+    Publish,
+    Release,
+    Smoke,
+    Split,
+    Step,
+    Unload,
+)
 from serving.torchserve.packer import archive_name, pack, read_smoke
+from serving.wanted import CANARY
 
 logger = logging.getLogger(__name__)
 ACTOR = "deployer"
-KIND = "deployment"
 _PICK_UP_WITHIN_S = 10.0
 _LOOK_AGAIN_S = 0.02
 
@@ -71,7 +87,7 @@ class Deployment:
         self._at = stations
         self._stop = stop
         self._seconds: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
-        self._published: dict[tuple[str, int], float] = {}
+        self._published: dict[tuple[str, str], float] = {}
 
     def take(self, use_case: str, step: Step) -> None:
         """Carry out one step and log it.
@@ -85,7 +101,7 @@ class Deployment:
         self._dispatch(use_case, step)
         logger.info("%s: %s took %.2f s", use_case, step, time.perf_counter() - started)
 
-    def _dispatch(self, use_case: str, step: Step) -> None:
+    def _dispatch(self, use_case: str, step: Step) -> None:  # noqa: C901 - one short branch per kind of step
         match step:
             case Load(version, fresh):
                 self._load(use_case, version, fresh)
@@ -93,12 +109,22 @@ class Deployment:
                 self._smoke(use_case, version)
             case Deploy():
                 self._deploy(use_case, step)
-            case Publish(version, generation):
-                self._publish(use_case, Route(version, generation))
-            case AwaitPickUp(version, generation):
-                self._await_pick_up(use_case, version, generation)
+            case Split():
+                self._split(use_case, step)
+            case End(role, version):
+                self._record(use_case, version, Decision(END, f"{version} is {role} no longer", {"role": role}))
+            case Publish(route):
+                self._publish(use_case, route)
+            case AwaitPickUp(route):
+                self._await_pick_up(use_case, route)
             case Announce(version, generation):
                 self._announce(use_case, version, generation)
+            case MoveAlias(alias, version, to):
+                if self._at.registry.alias(use_case, alias) == version:  # else a person was faster
+                    self._at.registry.set_alias(use_case, alias, to)
+            case Release(role, version):
+                gone = f"the alias {role} is off {version}, which was taken back: setting it again is a new try"
+                self._record(use_case, version, Decision(RELEASE, gone, {"role": role}))
             case Unload(version):
                 self._at.host.unregister(use_case, version)
                 (self._at.store / archive_name(use_case, version)).unlink(missing_ok=True)
@@ -144,41 +170,69 @@ class Deployment:
             raise SmokeFailed(use_case, version, fault)
 
     def _deploy(self, use_case: str, step: Deploy) -> None:
-        info = self._at.registry.info(use_case, step.version)
+        reason = f"champion moved from {step.previous or 'nothing'} to {step.version}"
+        if step.is_return:  # must not wait for a registry that is away
+            as_of, why = self._trained_at(use_case, step.version), f"{step.previous} was taken back"
+        else:
+            info = self._at.registry.info(use_case, step.version)
+            as_of, why = info.as_of, info.reason
         self._at.ledger.deploy(
             use_case,
             expected_generation=step.expected_generation,
             version=step.version,
             previous=step.previous,
             actor=ACTOR,
-            reason=f"champion moved from {step.previous or 'nothing'} to {step.version}: {info.reason}",
-            as_of=info.as_of,
+            reason=f"{reason}: {why}",
+            as_of=as_of,
         )
+
+    def _trained_at(self, use_case: str, version: str) -> datetime:
+        earlier = (each.as_of for each in self._at.ledger.deployments(use_case) if each.version == version)
+        return next(earlier, self._at.clock.now())
+
+    def _split(self, use_case: str, step: Split) -> None:
+        version, percent, was = step.share.version, step.share.percent, step.was
+        is_new = was is None or was.version != version
+        what = (
+            "answers {:g} % of the entities" if step.role == CANARY else "is asked {:g} % of the requests as a shadow"
+        )
+        change = "" if was is None else f", in the place of {was.version}" if is_new else f", {was.percent:g} % before"
+        before = {"version": was.version, "percent": was.percent} if was else None
+        seconds = self._take_seconds(use_case, version) if is_new else {}
+        evidence = {"role": step.role, "percent": percent, "was": before, "seconds": seconds}
+        self._record(use_case, version, Decision(step.role, f"{version} {what.format(percent)}{change}", evidence))
+
+    def _record(self, use_case: str, version: str, decision: Decision) -> None:
+        self._at.ledger.record(use_case, KIND, decision, actor=ACTOR, as_of=self._at.clock.now(), version=version)
 
     def _publish(self, use_case: str, route: Route) -> None:
         self._at.host.prefer(use_case, route.version)
-        self._published[use_case, route.generation] = time.perf_counter()
+        self._published[use_case, route.stamp] = time.perf_counter()
         self._at.routes.publish(use_case, route)
 
-    def _await_pick_up(self, use_case: str, version: str, generation: int) -> None:
+    def _await_pick_up(self, use_case: str, route: Route) -> None:
         deadline = time.monotonic() + _PICK_UP_WITHIN_S
-        while not self._at.routes.picked_up(use_case, generation):
+        while not is_followed(self._at.routes.reports(), use_case, route):
             if time.monotonic() > deadline:
-                raise DependencyDown("A gateway", f"it has not picked up generation {generation} of {use_case}")
+                raise DependencyDown("A gateway", f"it does not follow the route {route.stamp} of {use_case}")
             if self._stop.wait(_LOOK_AGAIN_S):
                 raise Unavailable("The deployer is stopping.")
-        published = self._published.pop((use_case, generation), None)
+        published = self._published.pop((use_case, route.stamp), None)
         if published is not None:
-            self._seconds[use_case, version]["route"] = time.perf_counter() - published
+            self._seconds[use_case, route.version]["route"] = time.perf_counter() - published
 
     def _announce(self, use_case: str, version: str, generation: int) -> None:
         live = self._at.ledger.live(use_case)
         if live is None or live.generation != generation:  # somebody deployed again; theirs to announce
             return
-        seconds = {name: round(value, 4) for name, value in self._seconds.pop((use_case, version), {}).items()}
+        seconds = self._take_seconds(use_case, version)
         evidence = {"generation": generation, "previous": live.previous, "seconds": seconds}
         decision = Decision("deploy", f"{version} answers since {live.deployed_at:%Y-%m-%d %H:%M:%S} UTC", evidence)
         self._at.ledger.record(use_case, KIND, decision, actor=ACTOR, as_of=live.as_of, version=version)
+
+    def _take_seconds(self, use_case: str, version: str) -> dict[str, float]:
+        """What it took so far, by step."""
+        return {name: round(value, 4) for name, value in self._seconds.pop((use_case, version), {}).items()}
 
     @contextmanager
     def _timed(self, use_case: str, version: str, name: str) -> Iterator[None]:

@@ -1,14 +1,13 @@
-"""Which version answers for each use case: written by the deployer, read by every gateway."""
+"""Who answers for each use case: written by the deployer, followed and reported on by every gateway."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import orjson
 import redis
 
 from core.clock import Clock, SystemClock, to_us
@@ -16,23 +15,12 @@ from core.errors import DependencyDown
 from core.settings import Settings
 from features.connection import REDIS_FAULTS, connect
 from features.streams import Keys
+from serving.gateway_report import Report, Tally
+from serving.routing import Route
 
 logger = logging.getLogger(__name__)
 _DEAD_AFTER_MS = 5000
 _TIMEOUT_S = 5.0
-
-
-@dataclass(frozen=True)
-class Route:
-    """Where a use case's predictions go.
-
-    Args:
-        version: the version that answers.
-        generation: the ledger's number of the deployment that put it there.
-    """
-
-    version: str
-    generation: int
 
 
 class RouteTable(Protocol):
@@ -46,31 +34,49 @@ class RouteTable(Protocol):
         ...
 
     def publish(self, use_case: str, route: Route) -> None:
-        """Send a use case's predictions to another version. Must be idempotent."""
+        """Send a use case's predictions elsewhere. Must be idempotent."""
         ...
 
-    def picked_up(self, use_case: str, generation: int) -> bool:
-        """Whether every live gateway routes by this generation."""
+    def reports(self) -> Mapping[str, Report]:
+        """What each live gateway follows and has seen, by its id."""
         ...
 
-    def in_flight(self, use_case: str) -> Mapping[str, int]:
-        """Instances that gateways wait for, by version; a version without any is left out."""
-        ...
+
+def is_followed(reports: Mapping[str, Report], use_case: str, route: Route) -> bool:
+    """Whether every gateway sends the use case's predictions where the route says."""
+    return all(report.stamps.get(use_case) == route.stamp for report in reports.values())
+
+
+def in_flight(reports: Mapping[str, Report], use_case: str) -> Mapping[str, int]:
+    """Instances that gateways wait for, by version; a version without any is left out."""
+    total: Counter[str] = Counter()
+    for report in reports.values():
+        for key, n in report.in_flight.items():
+            name, _, version = key.rpartition("/")
+            if name == use_case and n > 0:
+                total[version] += n
+    return total
 
 
 @dataclass
 class MemoryRouteTable:
-    """A table in memory, whose gateways follow at once. For tests.
+    """A table in memory with one gateway, which follows at once. For tests.
+
+    Args:
+        waiting: use case -> version -> instances the gateway waits for.
+        following: whether it follows what is published.
+        tallies: ``use case/version`` -> what it has counted.
 
     Example:
         >>> table = MemoryRouteTable()
         >>> table.publish("taxi_tip", Route("7", 12))
-        >>> table.picked_up("taxi_tip", 12)
+        >>> is_followed(table.reports(), "taxi_tip", Route("7", 12))
         True
     """
 
     waiting: dict[str, dict[str, int]] = field(default_factory=dict)
     following: bool = True
+    tallies: dict[str, Tally] = field(default_factory=dict)
     _routes: dict[str, Route] = field(default_factory=dict)
 
     def routes(self) -> dict[str, Route]:
@@ -81,14 +87,11 @@ class MemoryRouteTable:
         """Keep it."""
         self._routes[use_case] = route
 
-    def picked_up(self, use_case: str, generation: int) -> bool:
-        """Whether it was published, unless told that the gateways do not follow."""
-        route = self._routes.get(use_case)
-        return self.following and route is not None and route.generation == generation
-
-    def in_flight(self, use_case: str) -> Mapping[str, int]:
-        """What `waiting` says."""
-        return self.waiting.get(use_case, {})
+    def reports(self) -> Mapping[str, Report]:
+        """The gateway's report."""
+        stamps = {use_case: route.stamp for use_case, route in self._routes.items()} if self.following else {}
+        waiting = {f"{name}/{version}": n for name, found in self.waiting.items() for version, n in found.items()}
+        return {"memory": Report(stamps, waiting, dict(self.tallies), 0)}
 
 
 class RedisRouteTable:
@@ -118,51 +121,42 @@ class RedisRouteTable:
         client = connect(settings, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
         return cls(client, settings.redis.namespace)
 
+    def close(self) -> None:
+        """Give the connections back."""
+        self._client.close()
+
     def routes(self) -> dict[str, Route]:
         """Parse the hash; an entry that cannot be read counts as absent, so that it is published again."""
         found = {}
         for use_case, raw in self._read(self._keys.routes).items():
             try:
-                entry = orjson.loads(raw)
-                found[use_case] = Route(str(entry["version"]), int(entry["generation"]))
-            except (ValueError, KeyError, TypeError) as error:
-                logger.warning("The route of %s cannot be read (%s): %.200r", use_case, error, raw)
+                found[use_case] = Route.decode(raw)
+            except ValueError as error:
+                logger.warning("The route of %s cannot be read: %s", use_case, error)
         return found
 
     def publish(self, use_case: str, route: Route) -> None:
         """Write the hash field."""
-        entry = {"version": route.version, "generation": route.generation, "at": self._clock.now().isoformat()}
         try:
-            self._client.hset(self._keys.routes, use_case, orjson.dumps(entry))
+            stamped = replace(route, at=self._clock.now().isoformat())
+            self._client.hset(self._keys.routes, use_case, stamped.encode())
         except REDIS_FAULTS as error:
             raise DependencyDown("Redis", str(error)) from error
 
-    def picked_up(self, use_case: str, generation: int) -> bool:
-        """Compare the live gateways' reports."""
-        return all(report["routes"].get(use_case) == generation for report in self._reports())
-
-    def in_flight(self, use_case: str) -> Mapping[str, int]:
-        """Add up the live gateways' reports."""
-        total: Counter[str] = Counter()
-        for report in self._reports():
-            for key, n in report["inflight"].items():
-                name, _, version = key.rpartition("/")
-                if name == use_case and n > 0:
-                    total[version] += n
-        return total
-
-    def _reports(self) -> list[dict[str, Any]]:
+    def reports(self) -> Mapping[str, Report]:
+        """Parse the hash and strike off the dead, as well as what cannot be read."""
         oldest_ms = to_us(self._clock.now()) // 1000 - _DEAD_AFTER_MS
-        alive, dead = [], []
+        alive, dead = {}, []
         for gateway, raw in self._read(self._keys.gateways).items():
             try:
-                report = orjson.loads(raw)
-                if report["at_ms"] < oldest_ms:
-                    dead.append(gateway)
-                else:
-                    alive.append({"routes": dict(report["routes"]), "inflight": dict(report["inflight"])})
-            except (ValueError, KeyError, TypeError):
+                report = Report.decode(raw)
+            except ValueError:
                 dead.append(gateway)
+                continue
+            if report.at_ms < oldest_ms:
+                dead.append(gateway)
+            else:
+                alive[gateway] = report
         if dead:
             logger.info("Gateways without a sign of life for %d s: %s", _DEAD_AFTER_MS // 1000, ", ".join(dead))
             try:

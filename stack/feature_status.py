@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from core.use_case import UseCase
     from features.streams import Keys
+    from serving.gateway_report import Report
+    from serving.routing import Route
 
 _TIMEOUT_S = 2.0
 _COUNTED = ("events", "duplicates", "late")
@@ -80,13 +83,15 @@ class FeatureStatus:
     """What Redis says.
 
     Args:
-        routes: use case -> version that requests are sent to.
+        routes: use case -> where requests are sent.
+        reports: what gateways say.
         freshness: of the streams; None if Redis does not answer.
         partitions: of the event log.
         views: use case -> stored view -> its freshness.
     """
 
-    routes: Mapping[str, str] = field(default_factory=dict)
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    reports: list[Report] = field(default_factory=list)
     freshness: Freshness | None = None
     partitions: list[PartitionStatus] = field(default_factory=list)
     views: Mapping[str, Mapping[str, ViewStatus]] = field(default_factory=dict)
@@ -107,6 +112,7 @@ def read_features(settings: Settings, use_cases: Iterable[UseCase]) -> FeatureSt
             partitions = _partitions(client, keys, settings.stream.partitions)
             return FeatureStatus(
                 routes=_routes(client, keys),
+                reports=_reports(client, keys),
                 freshness=_freshness(client, keys, partitions),
                 partitions=partitions,
                 views={use_case.name: _views(client, keys, use_case, settings) for use_case in use_cases},
@@ -115,11 +121,26 @@ def read_features(settings: Settings, use_cases: Iterable[UseCase]) -> FeatureSt
         raise DependencyDown("Redis", str(error)) from error
 
 
-def _routes(client: redis.Redis, keys: Keys) -> dict[str, str]:
-    import orjson
+def _routes(client: redis.Redis, keys: Keys) -> dict[str, Route]:
+    from serving.routing import Route
 
     found: Any = client.hgetall(keys.routes)
-    return {name.decode(): str(orjson.loads(value)["version"]) for name, value in found.items()}
+    routes = {}
+    for name, value in found.items():
+        with suppress(ValueError):  # the deployer writes it anew
+            routes[name.decode()] = Route.decode(value)
+    return routes
+
+
+def _reports(client: redis.Redis, keys: Keys) -> list[Report]:
+    from serving.gateway_report import Report
+
+    found: Any = client.hvals(keys.gateways)
+    reports = []
+    for value in found:
+        with suppress(ValueError):
+            reports.append(Report.decode(value))
+    return reports
 
 
 def _partitions(client: redis.Redis, keys: Keys, partitions: int) -> list[PartitionStatus]:

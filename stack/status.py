@@ -15,6 +15,7 @@ from core.settings import Settings
 from stack.feature_status import FeatureStatus, Freshness, PartitionStatus, ViewStatus, read_features
 from stack.local import LocalStack
 from stack.processes import External, Process, external_services
+from stack.rollout_status import RolloutStatus, rollout_status
 from stack.supervision import ProcessState
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class UseCaseStatus:
         since: when, ISO 8601.
         generation: the how-manieth deployment it is.
         routed_version: the version that requests are sent to; None if none, or if Redis does not answer.
+        split: who gets how much of the traffic, and how each version does.
         monitor: the newest look at drift and performance; None if there was none.
         audit: the newest comparison of served features with the log; None if there was none.
         views: how fresh each stored view is, by name; empty if Redis does not answer.
@@ -75,6 +77,7 @@ class UseCaseStatus:
     since: str | None
     generation: int | None
     routed_version: str | None
+    split: RolloutStatus
     monitor: Mapping[str, Any] | None
     audit: Mapping[str, Any] | None
     views: Mapping[str, ViewStatus]
@@ -215,7 +218,11 @@ def _use_cases(
 
 
 def _use_case(ledger: Ledger | None, name: str, features: FeatureStatus) -> UseCaseStatus:
-    live = ledger.live(name) if ledger else None
+    from serving.standing import read_standing
+
+    deployments = ledger.deployments(name) if ledger else []
+    standing = read_standing(ledger, name) if ledger else None
+    live, route = deployments[0] if deployments else None, features.routes.get(name)
     triggers = ledger.entries(name, kind="trigger", limit=_TRIGGERS) if ledger else []
     audits = ledger.entries(name, kind="audit", limit=1) if ledger else []
     decisions = ledger.entries(name, limit=_DECISIONS) if ledger else []
@@ -226,7 +233,8 @@ def _use_case(ledger: Ledger | None, name: str, features: FeatureStatus) -> UseC
         champion=live.version if live else None,
         since=live.deployed_at.isoformat() if live else None,
         generation=live.generation if live else None,
-        routed_version=features.routes.get(name),
+        routed_version=route.version if route else None,
+        split=rollout_status(name, route, features.reports, deployments, standing),
         monitor=entry_json(looks[0]) if looks else None,
         audit=entry_json(audits[0]) if audits else None,
         views=features.views.get(name, {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -126,13 +126,22 @@ class Ledger:
             key = connection.execute(insert(decisions).values(**values)).inserted_primary_key
         return int(key[0]) if key else 0
 
-    def entries(self, use_case: str | None = None, *, kind: str | None = None, limit: int | None = None) -> list[Entry]:
-        """Decisions, newest first."""
+    def entries(
+        self,
+        use_case: str | None = None,
+        *,
+        kind: str | None = None,
+        actions: Collection[str] = (),
+        limit: int | None = None,
+    ) -> list[Entry]:
+        """Decisions, newest first; of some actions only, if any are given."""
         query = select(decisions).order_by(decisions.c.id.desc())
         if use_case is not None:
             query = query.where(decisions.c.use_case == use_case)
         if kind is not None:
             query = query.where(decisions.c.kind == kind)
+        if actions:
+            query = query.where(decisions.c.action.in_(actions))
         if limit is not None:
             query = query.limit(limit)
         with self._engine.connect() as connection:

@@ -196,7 +196,7 @@ class Coalescer:
         if lane is None:
             lane = self._lanes[key] = _Lane(*key)
         loop = asyncio.get_running_loop()
-        now_s, allowed_s = loop.time(), self._limits.timeout_s
+        now_s, allowed_s = time.monotonic(), self._limits.timeout_s
         if timeout_s is None or timeout_s >= allowed_s:  # its call ends by then, and so do those it waits for
             ask = _Ask(question, now_s, now_s + allowed_s, done)
         else:
@@ -254,9 +254,8 @@ class Coalescer:
             self._pump(lane)
 
     async def _answer(self, lane: _Lane, batch: list[_Ask]) -> None:
-        loop = asyncio.get_running_loop()
-        called_s = loop.time()
-        deadline_s = max(ask.deadline_s for ask in batch)
+        # not by the loop's clock: uvloop's stands still between its turns, and counts whole milliseconds
+        called_s, deadline_s = time.monotonic(), max(ask.deadline_s for ask in batch)
         passed_on.set(next((ask.question.traceparent for ask in batch if ask.question.traceparent), None))
         try:
             async with asyncio.timeout_at(deadline_s):
@@ -272,7 +271,7 @@ class Coalescer:
         except Exception as error:  # the top of a task: what is not passed on to those who wait is lost
             _fail(batch, error)
         else:
-            answered_s, n = loop.time(), sum(len(ask.question.rows) for ask in batch)
+            answered_s, n = time.monotonic(), sum(len(ask.question.rows) for ask in batch)
             call_s = answered_s - called_s
             self._metrics.waited(lane.use_case, called_s - batch[0].asked_s)
             lane.call_s += (call_s - lane.call_s) * (_SMOOTHING if lane.call_s else 1.0)

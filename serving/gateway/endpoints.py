@@ -108,7 +108,7 @@ class Predict:
         rows, context, moments = self._rules.read(parse_object(call.body))
         now_us = call.now_us
         if moments is None:
-            return Asked(rows, context, now_us, now_us, timeout_s, traceparent)
+            return Asked(rows, context, now_us, now_us, timeout_s, traceparent=traceparent)
         earliest_us, latest_us = now_us - self._lateness_us, now_us + AHEAD_US
         faults: list[Fault] = []
         for path, at in moments:
@@ -117,7 +117,7 @@ class Predict:
         if faults:
             raise InvalidFields(faults)
         at_us = [now_us if at is None else at for _, at in moments]
-        return Asked(rows, context, at_us, now_us, timeout_s, traceparent)
+        return Asked(rows, context, at_us, now_us, timeout_s, traceparent=traceparent)
 
 
 def timeout_of(headers: RawHeaders) -> float | None:

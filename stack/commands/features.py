@@ -80,9 +80,9 @@ def audit(
 
     settings = settings_of_command()
     declared = declared_use_case(settings, use_case)
-    first, end = _moment("--since", since), _moment("--until", until)
+    first, end = moment_option("--since", since), moment_option("--until", until)
     with err().status("recomputing what was served"):
-        _settle(settings)
+        settle_log(settings)
         log, partitions = OfflineLog(settings.offline_dir), settings.stream.partitions
         report = audit_features(log, declared, rows=rows, since=first, until=end, partitions=partitions)
     if json:
@@ -101,7 +101,7 @@ def compact(
     from features.offline.log import OfflineLog, midnight
 
     settings = settings_of_command()
-    moment = _moment("--before", before) or midnight(SystemClock().now())
+    moment = moment_option("--before", before) or midnight(SystemClock().now())
     with err().status("merging files of the offline log"):
         removed = OfflineLog(settings.offline_dir).compact(None, moment)
     out().print(f"Merged {removed:,} files of the offline log into others.")
@@ -143,7 +143,8 @@ def _skew(report: AuditReport) -> Mapping[str, Any]:
     return found
 
 
-def _moment(option: str, text: str | None) -> datetime | None:
+def moment_option(option: str, text: str | None) -> datetime | None:
+    """The moment an option names; wrong usage if it is none."""
     from core.clock import parse_moment
 
     try:
@@ -152,7 +153,7 @@ def _moment(option: str, text: str | None) -> datetime | None:
         raise typer.BadParameter(f"{option} {text!r} is no ISO 8601 moment, such as 2019-02-05T00:00:00Z") from error
 
 
-def _settle(settings: Settings) -> None:
+def settle_log(settings: Settings) -> None:
     """Have what was acknowledged written to the offline log, if there is a stream worker to do it."""
     from core.errors import DependencyDown
     from features.connection import REDIS_FAULTS, connect

@@ -10,6 +10,7 @@ import typer
 from stack.commands.console import JsonOption, ago, err, out, say_json, settings_of_command
 
 if TYPE_CHECKING:
+    from stack.rollout_status import PartStatus
     from stack.status import Status
 
 
@@ -78,13 +79,16 @@ def _show(found: Status) -> None:
         row = (process.name, process.state, healthy, pid, ago(process.uptime_s), str(process.restarts))
         table.add_row(*row, process.address)
     out().print(table)
-    table = Table("use case", "champion", "since", "answers", "last decision", box=None)
+    table = Table("use case", "champion", "since", "answers", "canary", "shadow", "last decision", box=None)
     for use_case in found.use_cases:
         last = use_case.last_decisions[0] if use_case.last_decisions else None
         said = f"{last['action']}: {last['reason']}" if last else "–"
         since = (use_case.since or "–")[:19]
-        table.add_row(use_case.name, use_case.champion or "–", since, use_case.routed_version or "–", said)
+        split = use_case.split
+        parts = (_part(part) for part in (split.champion, split.canary, split.shadow))
+        table.add_row(use_case.name, use_case.champion or "–", since, *parts, said)
     out().print(table)
+    _show_versions(found)
     if found.freshness:
         age = found.freshness
         out().print(
@@ -94,6 +98,24 @@ def _show(found: Status) -> None:
     _show_features(found)
     for problem in found.problems:
         out().print(f"Problem: {problem}", markup=False)
+
+
+def _part(part: PartStatus | None) -> str:
+    if part is None:
+        return "–"
+    share = "" if part.percent is None else f" @ {part.percent:g} %"
+    return f"{part.version}{share}" + (f", baking since {part.baking_since[:19]}" if part.baking_since else "")
+
+
+def _show_versions(found: Status) -> None:
+    from rich.table import Table
+
+    table = Table("use case", "version", "requests", "errors", box=None)
+    for use_case in found.use_cases:
+        for version, counts in use_case.split.versions.items():
+            table.add_row(use_case.name, version, f"{counts.requests:,}", f"{counts.errors:,}")
+    if table.row_count:
+        out().print(table)
 
 
 def _show_features(found: Status) -> None:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from core.ledger import Ledger
 
 _CHAMPION = "champion"
-_POLL_S = 0.2
+POLL_S = 0.2
+_ENTRIES = 200
+ReasonOption = Annotated[str, typer.Option(help="Why; kept in the ledger.")]
 WaitOption = Annotated[bool, typer.Option(help="Wait until the version answers.")]
 WithinOption = Annotated[float, typer.Option("--within-s", help="Seconds to wait at most.", min=1)]
 
@@ -37,8 +39,8 @@ def retrain(
     from flows.client import RETRAIN, run_deployment
 
     settings = settings_of_command()
-    _require_declared(settings, use_case)
-    with _ledger(settings) as ledger:
+    require_declared(settings, use_case)
+    with opened_ledger(settings) as ledger:
         before = ledger.entries(use_case, limit=1)
         with err().status(f"retraining {use_case}"):
             run = run_deployment(
@@ -59,32 +61,45 @@ def retrain(
 def promote(
     use_case: UseCaseArgument,
     version: Annotated[str, typer.Argument(help="Version of its model in MLflow.")],
-    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "by hand",
+    reason: ReasonOption = "by hand",
     wait: WaitOption = True,
     within_s: WithinOption = 60,
 ) -> None:
     """Make a version the champion. Moves the MLflow alias, which the deployer follows."""
     settings = settings_of_command()
-    _require_declared(settings, use_case)
+    require_declared(settings, use_case)
     _move_alias(settings, use_case, version, Decision("promote", reason, {"alias": _CHAMPION}))
     _follow(settings, use_case, version, within_s if wait else 0)
 
 
 def rollback(
     use_case: UseCaseArgument,
-    reason: Annotated[str, typer.Option(help="Why; kept in the ledger.")] = "by hand",
+    canary: Annotated[bool, typer.Option("--canary", help="Only end the canary that runs.")] = False,
+    reason: ReasonOption = "by hand",
     wait: WaitOption = True,
     within_s: WithinOption = 60,
 ) -> None:
-    """Return to the version that answered before the present one."""
+    """Return to the version that answered before the present one, or from a canary to the champion alone."""
     settings = settings_of_command()
-    _require_declared(settings, use_case)
-    with _ledger(settings) as ledger:
+    require_declared(settings, use_case)
+    if canary:
+        from stack.commands.rollout import end_share
+
+        end_share(settings, use_case, "canary", Decision("rollback", reason, {}), within_s if wait else 0)
+        return
+    with opened_ledger(settings) as ledger:
         live = ledger.live(use_case)
+        back = ledger.entries(use_case, kind="deployment", actions=("deploy", "rollback"), limit=_ENTRIES)
     if live is None or live.previous is None:
         raise DeploymentError(
             f"{use_case} has no earlier version to return to. See: evergreen history {use_case}; "
             f"to take another version: evergreen promote {use_case} VERSION"
+        )
+    last = next((entry for entry in back if entry.version == live.previous), None)
+    if last is not None and last.action == "rollback" and last.evidence.get("role") == _CHAMPION:
+        raise DeploymentError(
+            f"The version of {use_case} before this one, {live.previous}, was itself taken back: {last.reason}. "
+            f"Take another one: evergreen promote {use_case} VERSION"
         )
     evidence = {"alias": _CHAMPION, "from": live.version, "generation": live.generation}
     _move_alias(settings, use_case, live.previous, Decision("rollback", reason, evidence))
@@ -102,8 +117,8 @@ def history(
     from stack.status import entry_json
 
     settings = settings_of_command()
-    _require_declared(settings, use_case)
-    with _ledger(settings) as ledger:
+    require_declared(settings, use_case)
+    with opened_ledger(settings) as ledger:
         entries = ledger.entries(use_case, limit=limit)
     if json:
         say_json([entry_json(entry) for entry in entries])
@@ -122,9 +137,14 @@ def _move_alias(settings: Settings, use_case: str, version: str, decision: Decis
         registry = MlflowRegistry(settings.mlflow_url)
         registry.info(use_case, version)
         registry.set_alias(use_case, _CHAMPION, version)
+    with opened_ledger(settings) as ledger:
+        record_by_hand(ledger, use_case, decision, version)
+
+
+def record_by_hand(ledger: Ledger, use_case: str, decision: Decision, version: str) -> None:
+    """Write down what the person at this terminal decided."""
     actor, now = f"{getpass.getuser()} (evergreen)", SystemClock().now()
-    with _ledger(settings) as ledger:
-        ledger.record(use_case, "promotion", decision, actor=actor, as_of=now, version=version)
+    ledger.record(use_case, "promotion", decision, actor=actor, as_of=now, version=version)
 
 
 def _follow(settings: Settings, use_case: str, version: str, within_s: float) -> None:
@@ -137,7 +157,7 @@ def _follow(settings: Settings, use_case: str, version: str, within_s: float) ->
         out().print(f"Version {version} of {use_case} is the champion; the deployer switches to it when it is up.")
         return
     waiting = f"waiting for the deployer to switch {use_case} to version {version}"
-    with _ledger(settings) as ledger, err().status(waiting):
+    with opened_ledger(settings) as ledger, err().status(waiting):
         generation = _await_deployment(ledger, use_case, version, within_s)
     out().print(f"Version {version} of {use_case} answers now (generation {generation}).")
 
@@ -153,16 +173,22 @@ def _await_deployment(ledger: Ledger, use_case: str, version: str, within_s: flo
                 f"Version {version} of {use_case} is the champion, but does not answer after {within_s:.0f} s. "
                 "Is the deployer running? See: evergreen status"
             )
-        time.sleep(_POLL_S)
+        time.sleep(POLL_S)
     return live.generation
 
 
-def _require_declared(settings: Settings, use_case: str) -> None:
+def require_declared(settings: Settings, use_case: str) -> None:
+    """Make sure there is a use case of that name.
+
+    Raises:
+        UnknownUseCase: if there is none.
+    """
     select(discover(settings.models_dir), use_case)
 
 
 @contextmanager
-def _ledger(settings: Settings) -> Iterator[Ledger]:
+def opened_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger, brought up to date, for as long as the block runs."""
     from core.ledger import Ledger
 
     if not settings.ledger.url:

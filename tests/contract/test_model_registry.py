@@ -15,7 +15,7 @@ import pytest
 from core.errors import DependencyDown, DeploymentError, DigestMismatch
 from registry.digests import MANIFEST, verify_folder
 from registry.mlflow_registry import MlflowRegistry
-from registry.versions import MemoryRegistry, ModelRegistry, VersionInfo
+from registry.versions import Desired, MemoryRegistry, ModelRegistry, VersionInfo
 from tests.conftest import free_port
 from tests.mlflow_process import mlflow_url
 
@@ -128,20 +128,34 @@ def test_an_alias_moves_and_says_so(registry: ModelRegistry, name: str, tmp_path
     for i in range(2):
         registry.register(name, tmp_path / str(i), make_version(tmp_path / str(i), graph=b"graph %d" % i))
     assert registry.alias(name, "champion") is None
-    assert registry.aliases()[name] == {}
+    assert registry.desired()[name].aliases == {}
     registry.set_alias(name, "champion", "1")
     registry.set_alias(name, "challenger", "2")
     registry.set_alias(name, "champion", "2")
     registry.set_alias(name, "champion", "2")
     assert registry.alias(name, "champion") == "2"
-    assert registry.aliases()[name] == {"champion": "2", "challenger": "2"}
+    assert registry.desired()[name].aliases == {"champion": "2", "challenger": "2"}
     registry.set_alias(name, "champion", "1")
-    assert registry.aliases()[name] == {"champion": "1", "challenger": "2"}
+    assert registry.desired()[name].aliases == {"champion": "1", "challenger": "2"}
+
+
+def test_an_alias_is_taken_away_and_tags_say_how_much(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
+    for _ in range(2):
+        registry.set_alias(name, "canary", "1", {"evergreen.canary_percent": "5"})
+    assert registry.desired()[name] == Desired({"canary": "1"}, {"evergreen.canary_percent": "5"})
+    registry.set_alias(name, "canary", "1", {"evergreen.canary_percent": "50"})
+    for _ in range(2):
+        registry.set_alias(name, "canary", None)
+    assert registry.desired()[name] == Desired({}, {"evergreen.canary_percent": "50"})
+    with pytest.raises(DeploymentError, match="has no version '2'"):
+        registry.set_alias(name, "canary", "2", {"evergreen.canary_percent": "1"})
+    assert registry.desired()[name].tags == {"evergreen.canary_percent": "50"}
 
 
 def test_what_is_not_there_is_named(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
     assert registry.alias(name, "champion") is None
-    assert name not in registry.aliases()
+    assert name not in registry.desired()
     with pytest.raises(DeploymentError, match=f"{name} has no version '1'"):
         registry.set_alias(name, "champion", "1")
     registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
@@ -158,4 +172,4 @@ def test_what_is_not_there_is_named(registry: ModelRegistry, name: str, tmp_path
 def test_a_server_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(DependencyDown, match=f"MLflow at {url} does not answer"):
-        MlflowRegistry(url).aliases()
+        MlflowRegistry(url).desired()

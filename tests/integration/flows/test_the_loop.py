@@ -126,7 +126,7 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     first = door.run("retrain/retrain", learned)
 
     assert first.completed, first.message
-    assert door.registry.aliases()[door.name] == {"champion": "1", "challenger": "1"}
+    assert door.registry.desired()[door.name].aliases == {"champion": "1", "challenger": "1"}
     assert [entry.action for entry in door.entries("gate")] == ["promote"]
     assert door.entries("data_check")[0].evidence["dropped"] == {"push is not absurd": 0}
     assert door.entries("trigger")[0].actor == "by hand"

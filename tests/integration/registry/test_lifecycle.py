@@ -66,7 +66,7 @@ def registered(server: str, candidate: Candidate, tmp_path_factory: pytest.TempP
     folder = tmp_path_factory.mktemp("folder")
     info = write_version_folder(candidate, folder, reason="log-loss rose", as_of=AS_OF)
     registry = MlflowRegistry(server)
-    registry.aliases()  # connects
+    registry.desired()  # connects
     started = time.perf_counter()
     version = registry.register("taxi_tip", folder, info)
     return version, time.perf_counter() - started
@@ -134,7 +134,7 @@ def test_an_alias_moved_or_deleted_by_hand_is_seen(server: str, client: Any, reg
     client.delete_registered_model_alias("taxi_tip", "challenger")
     assert registry.alias("taxi_tip", "challenger") is None
     client.set_registered_model_alias("taxi_tip", "challenger", registered[0])
-    assert registry.aliases()["taxi_tip"]["challenger"] == registered[0]
+    assert registry.desired()["taxi_tip"].aliases["challenger"] == registered[0]
 
 
 def test_a_registration_that_fails_leaves_no_version_and_a_failed_run(

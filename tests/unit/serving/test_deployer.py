@@ -2,65 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from core.clock import ManualClock
 from core.errors import DependencyDown, DeploymentError
-from core.ledger import Ledger
-from registry.versions import MemoryRegistry, VersionInfo
+from registry.versions import Desired, MemoryRegistry
 from serving.deployer import Deployer
-from serving.deployment import Stations
 from serving.model_host import MemoryModelHost
-from serving.routes import MemoryRouteTable, Route
+from serving.routes import MemoryRouteTable
+from serving.routing import Route
+from tests.deployer_bench import AS_OF, Bench
 from tests.torchserve_process import make_version, write_manifest
-
-NOW = datetime(2019, 3, 1, tzinfo=UTC)
-AS_OF = datetime(2019, 2, 2, tzinfo=UTC)
-
-
-class Bench:
-    """A deployer with everything it touches."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.registry = MemoryRegistry(folder / "registry")
-        self.host: Any = MemoryModelHost()
-        self.routes = MemoryRouteTable()
-        self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
-        self.ledger.migrate()
-        self.now_s = 0.0
-        self.stations = Stations(self.registry, self.host, self.routes, self.ledger, folder / "store", ManualClock(NOW))
-        self.deployer = self.restarted()
-
-    def restarted(self, **changed: Any) -> Deployer:
-        """Another deployer process in the place of the first."""
-        self.deployer = Deployer(
-            replace(self.stations, **changed), threading.Event(), grace_s=5.0, monotonic=lambda: self.now_s
-        )
-        return self.deployer
-
-    def version(self, use_case: str = "toy", bias: float = 0.0) -> str:
-        """Register a version and return its number."""
-        folder = make_version(self.folder / "made" / f"{use_case}{bias}", use_case=use_case, bias=bias)
-        digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-        info = VersionInfo(digest=digest, as_of=AS_OF, reason="drift", fingerprint="f", log_loss=0.5)
-        return self.registry.register(use_case, folder, info)
-
-    def champion(self, version: str, use_case: str = "toy") -> None:
-        """Move the alias."""
-        self.registry.set_alias(use_case, "champion", version)
-
-    def deployments(self) -> list[tuple[str, str | None]]:
-        """(action, version) of the ledger's entries, oldest first."""
-        return [(e.action, e.version) for e in reversed(self.ledger.entries("toy", kind="deployment"))]
 
 
 @pytest.fixture
@@ -158,7 +114,7 @@ def test_a_host_that_was_restarted_gets_its_versions_back_while_the_registry_is_
         bench.deployer.poll()
 
     class Away(MemoryRegistry):
-        def aliases(self) -> dict[str, dict[str, str]]:
+        def desired(self) -> dict[str, Desired]:
             raise DependencyDown("MLflow", "connection refused")
 
         def fetch(self, use_case: str, version: str, into: Path) -> Path:

@@ -18,7 +18,10 @@ from stack import cli
 
 ROOT = Path(__file__).resolve().parents[3]
 AS_OF = datetime(2019, 2, 2, tzinfo=UTC)
-COMMANDS = ("up", "down", "status", "doctor", "check", "retrain", "promote", "rollback", "history", "demo")
+COMMANDS = (
+    "up", "down", "status", "doctor", "check", "retrain", "promote", "rollback", "history", "demo", "canary", "shadow",
+    "compare",
+)  # fmt: skip
 
 
 class Registry:
@@ -231,6 +234,16 @@ def test_rollback_returns_to_the_version_before(ledger: Ledger) -> None:
     assert Registry.moved == ("taxi_tip", "champion", "1")
     (entry,) = ledger.entries("taxi_tip", kind="promotion")
     assert (entry.action, entry.evidence["from"]) == ("rollback", "3")
+
+
+def test_rollback_does_not_return_to_what_was_taken_back(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(ledger, "1", "3", "1")
+    taken = Decision("rollback", "champion 3 is taken back: 10 % failed", {"role": "champion"})
+    ledger.record("taxi_tip", "deployment", taken, actor="deployer", as_of=AS_OF, version="3")
+    assert evergreen("rollback", "taxi_tip") == 1
+    assert Registry.moved is None
+    said = capsys.readouterr().err
+    assert "3, was itself taken back: champion 3 is taken back: 10 % failed" in said
 
 
 def test_rollback_without_an_earlier_version_says_so(capsys: pytest.CaptureFixture[str]) -> None:
