@@ -8,9 +8,9 @@ import pytest
 
 from core.serving_policy import Bake
 from serving.bake_policies import BakePolicies
-from tests.torchserve_process import USE_CASE
+from tests.torchserve_process import use_case_file
 
-DECLARED = USE_CASE.replace("NAME", "toy") + (
+DECLARED = use_case_file("toy") + (
     "\nfrom dataclasses import replace\nfrom core.serving_policy import Bake, Serving\n"
     "use_case = replace(use_case, serving=Serving(bake=Bake(period=timedelta(seconds=SECONDS))))\n"
 )
