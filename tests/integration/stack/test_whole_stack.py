@@ -66,7 +66,7 @@ def test_all_of_it_comes_up_works_comes_back_and_goes(stack: LocalStack) -> None
     status = read_status(settings)
     assert status.stack == "up", status
     assert len(status.processes) == 8
-    assert addresses_listened_on(settings) <= {"127.0.0.1", "::1"}
+    assert addresses_listened_on(settings) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert [u.name for u in status.use_cases] == sorted(discover(settings.models_dir))
 
     eventually(lambda: scheduled_runs(settings) > 0, "Prefect schedules no run of prefect.yaml's deployments")
