@@ -73,7 +73,11 @@ class GatewaySettings(_Group):
 
     host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback an API key is required.")
     port: int = Field(18080, description="Port of the gateway.", ge=1, le=65535)
-    api_key: SecretStr = Field(SecretStr(""), description="If set, every /v1 call must carry it in X-API-Key.")
+    api_key: SecretStr = Field(
+        SecretStr(""), description="A key with every scope and no limit, beside those of `evergreen keys`."
+    )
+    tls_cert: str = Field("", description="PEM file of the certificate with its chain; with tls_key: HTTPS alone.")
+    tls_key: str = Field("", description="PEM file of the certificate's private key, without a password.")
     max_body_bytes: int = Field(2_097_152, description="Largest request body, in bytes.", ge=1024)
     max_instances: int = Field(256, description="Most instances in one predict call.", ge=1, le=65_535)
     max_events: int = Field(1000, description="Most events or labels in one call.", ge=1)
@@ -208,7 +212,8 @@ class Settings(BaseSettings):
     def gateway_url(self) -> str:
         """Where clients on this machine reach the gateway."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.gateway.host, self.gateway.host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
+        scheme = "https" if self.gateway.tls_cert else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
 
     @property
     def torchserve_inference_url(self) -> str:

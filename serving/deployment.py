@@ -39,6 +39,7 @@ from serving.steps import (
     Unload,
 )
 from serving.torchserve.packer import archive_name, pack, read_smoke
+from serving.torchserve.seals import ArchiveSeals
 from serving.wanted import CANARY
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Deployment:
 
     def __init__(self, stations: Stations, stop: threading.Event) -> None:
         self._at = stations
+        self._seals = ArchiveSeals(stations.store.with_name("seals"))
         self._stop = stop
         self._seconds: defaultdict[tuple[str, str], dict[str, float]] = defaultdict(dict)
         self._published: dict[tuple[str, str], float] = {}
@@ -127,12 +129,15 @@ class Deployment:
                 self._record(use_case, version, Decision(RELEASE, gone, {"role": role}))
             case Unload(version):
                 self._at.host.unregister(use_case, version)
-                (self._at.store / archive_name(use_case, version)).unlink(missing_ok=True)
+                archive = self._at.store / archive_name(use_case, version)
+                archive.unlink(missing_ok=True)
+                self._seals.forget(archive)
 
     def _load(self, use_case: str, version: str, fresh: bool) -> None:
         archive = self._at.store / archive_name(use_case, version)
         if not fresh and archive.exists():  # serves on while the registry is away
             try:
+                self._seals.check(archive)
                 self._register(use_case, version, archive)
                 return
             except DeploymentError as error:
@@ -151,7 +156,7 @@ class Deployment:
                 with self._timed(use_case, version, "fetch"):
                     folder = self._at.registry.fetch(use_case, version, Path(workplace) / version)
                 with self._timed(use_case, version, "pack"):
-                    pack(folder, self._at.store, use_case=use_case, version=version)
+                    self._seals.seal(pack(folder, self._at.store, use_case=use_case, version=version))
             except DeploymentError as error:  # the workplace is gone when this is read
                 error.args = (f"{use_case} {version}: {re.sub(re.escape(workplace) + r'/[^/ ]*/?', '', str(error))}",)
                 raise

@@ -19,9 +19,11 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def absolute(settings: Settings) -> Settings:
-    """The same settings with every folder absolute, so that processes in other folders agree on them."""
+    """The same settings with every path absolute, so that processes in other folders agree on them."""
     folders = {name: getattr(settings, name).absolute() for name in ("home", "models_dir", "data_dir")}
-    return settings.model_copy(update=folders)
+    own = settings.gateway
+    files = {name: str(Path(path).absolute()) for name in ("tls_cert", "tls_key") if (path := getattr(own, name))}
+    return settings.model_copy(update={**folders, "gateway": own.model_copy(update=files)})
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:

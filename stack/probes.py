@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import time
 import urllib.request
 from collections.abc import Callable
@@ -26,17 +27,27 @@ _STALLED_S = 10.0
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback is never behind a proxy
 
 
-def http_ok(url: str) -> Probe:
+def http_ok(url: str, opener: urllib.request.OpenerDirector = _direct) -> Probe:
     """Ready when GET of the URL answers 200."""
 
     def probe(_: datetime) -> bool:
         try:
-            with _direct.open(url, timeout=_TIMEOUT_S) as answer:
+            with opener.open(url, timeout=_TIMEOUT_S) as answer:
                 return bool(answer.status == 200)
         except (OSError, ValueError):
             return False
 
     return probe
+
+
+def gateway_alive(settings: Settings) -> Probe:
+    """Ready when the gateway says it lives. Its certificate is for clients to check: this call carries no secret."""
+    if not settings.gateway.tls_cert:
+        return http_ok(f"{settings.gateway_url}/healthz")
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
+    return http_ok(f"{settings.gateway_url}/healthz", opener)
 
 
 def torchserve_healthy(settings: Settings) -> Probe:

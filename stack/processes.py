@@ -16,6 +16,7 @@ from stack.environment import PROJECT_ROOT, single_threaded
 from stack.probes import (
     Probe,
     alive_for,
+    gateway_alive,
     http_ok,
     log_applied,
     prefect_worker_polls,
@@ -277,7 +278,7 @@ def _gateway(settings: Settings) -> Process:
     return Process(
         name="gateway",
         command=lambda: _module("serving.gateway.main", single_threaded()),
-        ready=http_ok(f"{settings.gateway_url}/healthz"),
+        ready=gateway_alive(settings),
         address=settings.gateway_url,
         ports=(Port(settings.gateway.port, "EVERGREEN_GATEWAY__PORT", settings.gateway.host),),
         needs=("torchserve", "redis"),

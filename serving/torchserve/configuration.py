@@ -47,6 +47,11 @@ def store(settings: Settings) -> Path:
     return home(settings) / "store"
 
 
+def seals(settings: Settings) -> Path:
+    """Where the deployer keeps the digests of what it packed: beside the store, where nothing is loaded from."""
+    return home(settings) / "seals"
+
+
 def key_file(settings: Settings) -> Path:
     """Where TorchServe writes its tokens each time it starts."""
     return home(settings) / "key_file.json"

@@ -15,7 +15,9 @@ from core.errors import DeadlineMissed, DeploymentError, EvergreenError, Request
 from core.logs import configure_logging, use_case_var, version_var
 from core.settings import load_settings
 from serving.scoring import Run, Scoring
+from serving.torchserve.configuration import seals
 from serving.torchserve.packer import verify
+from serving.torchserve.seals import ArchiveSeals
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,10 @@ class Handler:
         self._version = str(context.manifest["model"]["modelVersion"])
         version_var.set(self._version)
         try:
+            settings = load_settings()
+            ArchiveSeals(seals(settings)).check_unpacked(folder)
             verify(folder)
-            self._scoring = Scoring(folder, self._version, _model(folder / "model.onnx"), load_settings())
+            self._scoring = Scoring(folder, self._version, _model(folder / "model.onnx"), settings)
         except EvergreenError as error:
             raise RuntimeError(str(error)) from error
         use_case_var.set(self._scoring.use_case.name)

@@ -52,12 +52,21 @@ def stack(tmp_path: Path) -> Iterator[LocalStack]:
     assert members(settings) == []
 
 
+def addresses_listened_on(settings: Settings) -> set[str]:
+    """Local addresses of every TCP socket that a process of the stack, or a child of one, takes connections on."""
+    connections = [connection for process in members(settings) for connection in process.net_connections("tcp")]
+    found = {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
+    assert found, "no socket was seen"
+    return found
+
+
 def test_all_of_it_comes_up_works_comes_back_and_goes(stack: LocalStack) -> None:
     settings = stack.settings
     stack.up()
     status = read_status(settings)
     assert status.stack == "up", status
     assert len(status.processes) == 8
+    assert addresses_listened_on(settings) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert [u.name for u in status.use_cases] == sorted(discover(settings.models_dir))
 
     eventually(lambda: scheduled_runs(settings) > 0, "Prefect schedules no run of prefect.yaml's deployments")

@@ -17,6 +17,7 @@ from serving.routes import MemoryRouteTable
 from serving.routing import Route
 from tests.deployer_bench import AS_OF, Bench
 from tests.torchserve_process import make_version, write_manifest
+from tests.unit.serving.test_seals import tamper
 
 
 @pytest.fixture
@@ -196,6 +197,18 @@ def test_an_archive_that_does_not_load_is_fetched_anew(bench: Bench) -> None:
     empty = MemoryModelHost()
     bench.restarted(host=empty).poll()
     assert empty.loaded() == {"toy": {"1"}}
+
+
+def test_an_archive_changed_together_with_its_manifest_is_fetched_anew(bench: Bench) -> None:
+    bench.champion(bench.version())
+    bench.deployer.poll()
+    archive = bench.stations.store / "toy-1.mar"
+    packed = archive.read_bytes()
+    tamper(archive)
+    empty = MemoryModelHost()
+    bench.restarted(host=empty).poll()
+    assert empty.loaded() == {"toy": {"1"}}
+    assert archive.read_bytes() == packed
 
 
 def test_running_survives_an_outage_of_the_host_and_stops_when_told(

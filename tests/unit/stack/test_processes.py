@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import StackError
+from core.errors import SettingsError, StackError
 from core.settings import HostSettings, MlflowSettings, PrefectSettings, RedisSettings, Settings
+from serving.gateway.main import require_key_beyond_loopback
 from stack.local import stop_waves
 from stack.processes import declared_processes, external_services, find_redis_server, without_password
 
@@ -49,6 +50,23 @@ def test_commands_are_absolute_and_bound_to_loopback(tmp_path: Path) -> None:
         assert Path(command.argv[0]).is_absolute()
         assert command.cwd.is_dir()
         assert "0.0.0.0" not in command.argv
+
+
+def test_nobody_listens_beyond_loopback_without_authentication(tmp_path: Path) -> None:
+    """The gateway alone may, and then needs a key; the sockets themselves are looked at in the whole stack's test."""
+    exposed = Settings(home=tmp_path, gateway={"host": "0.0.0.0"})
+    for settings in (Settings(home=tmp_path), exposed):
+        hosts = {(process.name, port.host) for process in declared_processes(settings) for port in process.ports}
+        assert {(name, host) for name, host in hosts if name != "gateway"} == {
+            (name, "127.0.0.1") for name in ("redis", "mlflow", "prefect-server", "torchserve", "stream-worker")
+        }
+        assert ("gateway", settings.gateway.host) in hosts
+        told = {process.name: process.command().argv for process in declared_processes(settings)}
+        for name, option in (("redis", "--bind"), ("mlflow", "--host"), ("prefect-server", "--host")):
+            assert told[name][told[name].index(option) + 1] == "127.0.0.1"
+        assert not any("0.0.0.0" in argument or "::" in argument for argv in told.values() for argument in argv)
+    with pytest.raises(SettingsError, match="there is no API key"):
+        require_key_beyond_loopback(exposed)
 
 
 def test_users_stop_before_what_they_use(tmp_path: Path) -> None:
