@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,8 +35,8 @@ class World:
     model: Path
 
     def home(self, name: str) -> Path:
-        """A folder of one server's own."""
-        found = self.folder / name.replace(" ", "-")
+        """A folder of one server's own. Its name is short, for sockets in it: their paths are limited to 107 bytes."""
+        found = self.folder / f"{name[:4].strip().lower()}-{zlib.crc32(name.encode()):08x}"
         found.mkdir(exist_ok=True)
         return found
 
