@@ -1,4 +1,4 @@
-"""BentoML with its adaptive batching: the calls of a batch share one read and one run. Runs in BentoML's environment."""
+"""BentoML with adaptive batching: the calls of a batch share one read and one run. Runs in BentoML's environment."""
 
 from __future__ import annotations
 

@@ -210,3 +210,14 @@ FRAMEWORKS: dict[str, dict[str, Start]] = {
         "two instances": _started("Triton, two instances", _triton(2)),
     },
 }
+
+# which way was the fastest with 64 connections, one instance a call
+BEST = {
+    "BentoML": "two workers, batching",
+    "LitServe": "batching",
+    "Ray Serve": "HAProxy, two replicas",
+    "MLServer": "no workers",
+    "MLflow": "two workers",
+    "Feast": "sync",
+    "Triton": "one instance",
+}
