@@ -48,6 +48,12 @@ class SlowClients:
             with suppress(OSError):  # it is about to be found cut off
                 connection.send(self._more[kind])
 
+    def close(self) -> None:
+        """Close all connections."""
+        for connection, _ in self._by_fd.values():
+            connection.close()
+        self._poll.close()
+
     def _open(self, kind: int) -> None:
         connection = connected(self._port)
         with suppress(OSError):
@@ -83,6 +89,7 @@ def _main() -> int:
         part, following = (part + 1) % _SLICES, following + _EVERY_S / _SLICES
         ended.wait(max(following - time.monotonic(), 0.0))
     sys.stdout.write(f"{clients.cut}\n")
+    clients.close()
     return 0
 
 

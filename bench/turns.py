@@ -15,7 +15,6 @@ from bench.servers.service import Service, World, require_right
 from bench.workload import SHAPES
 
 SECONDS = 3.0
-WARM_S = 0.5
 TURNS = 5
 _CALLED = {"one": "one instance", "rank": "one user x 50", "many": "one user x 250"}
 Start = Callable[[World], AbstractContextManager[Service]]
@@ -60,7 +59,7 @@ def measured(
                         sent[service.name],
                         connections=connections,
                         seconds=seconds if turn else seconds / 2,
-                        warm_s=WARM_S,
+                        warm_s=service.warm_s,
                         first=turn * 101,
                     )
                 finally:

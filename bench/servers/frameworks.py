@@ -37,6 +37,7 @@ class _Plan:
         cwd: folder to run in.
         body: what it is asked.
         scores: what it answered.
+        warm_s: as for `Service`.
     """
 
     argv: Callable[[int], list[str]]
@@ -45,6 +46,7 @@ class _Plan:
     cwd: Path = ROOT
     body: Callable[[Ask], Any] = context_and_ads
     scores: Callable[[bytes], Any] = predictions
+    warm_s: float = 0.5
 
 
 def _started(name: str, prepare: Callable[[World, Path], _Plan]) -> Start:
@@ -61,7 +63,7 @@ def _started(name: str, prepare: Callable[[World, Path], _Plan]) -> Start:
         try:
             question = orjson.dumps(plan.body(asks("one")[0]))
             tree.wait(lambda: answers(port, plan.path, question))
-            yield Service(name, port, plan.path, (tree,), body=plan.body, scores=plan.scores)
+            yield Service(name, port, plan.path, (tree,), body=plan.body, scores=plan.scores, warm_s=plan.warm_s)
         finally:
             tree.end()
 
@@ -99,7 +101,8 @@ def _ray(replicas: int, haproxy: bool) -> Callable[[World, Path], _Plan]:
         }
         if haproxy:
             env |= {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
-        return _Plan(lambda port: argv, env=env)
+        # after a pause its controller starts HAProxy anew, which cuts all connections once
+        return _Plan(lambda port: argv, env=env, warm_s=5.0)
 
     return prepare
 

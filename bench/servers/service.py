@@ -64,6 +64,7 @@ class Service:
         headers: sent with every call.
         body: what it is asked, as JSON.
         scores: what it answered; None: it scores nothing.
+        warm_s: seconds that it is asked before anything counts, each time it goes on after a pause.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Service:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Callable[[Ask], Any] = context_and_ads
     scores: Callable[[bytes], Sequence[float]] | None = predictions
+    warm_s: float = 0.5
 
     def requests(self, shape: str) -> list[bytes]:
         """Whole HTTP requests of a shape."""
