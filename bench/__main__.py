@@ -18,12 +18,12 @@ from rich.table import Table
 
 from bench.machine import facts
 from bench.measure import Result
-from bench.notes import NOTES
+from bench.notes import NOTES, REMARKS
 
 ROOT = Path(__file__).resolve().parents[1]
 _COLUMNS = ("what", "value", "unit", "better", "target", "against", "ratio", "reached", "n")
 _WIDE = 200
-AREAS = ("features", "loop")
+AREAS = ("features", "serving", "loop")
 Parts = dict[str, Callable[[], list[Result]]]
 
 
@@ -81,7 +81,15 @@ def page(folder: Path) -> str:
     for path in sorted(folder.glob("*.json")):
         parts = orjson.loads(path.read_bytes())
         results = [Result(**each) for part in parts.values() for each in part]
-        lines += ["", f"## {path.stem}", "", _row(_COLUMNS), _row(["---"] * len(_COLUMNS))]
+        remark = REMARKS.get(path.stem)
+        lines += [
+            "",
+            f"## {path.stem}",
+            *(("", remark) if remark else ()),
+            "",
+            _row(_COLUMNS),
+            _row(["---"] * len(_COLUMNS)),
+        ]
         lines += [_row(_cells(result)) for result in results]
         missed = [result for result in results if result.reached is False]
         lines += [line for result in missed for line in ("", _missed(result))]

@@ -137,7 +137,7 @@ class _Loop:
                 statuses[status] += 1
                 if status == 200:
                     took(now - sent[fd])
-                    if len(latencies) % KEEP_EVERY == 0:
+                    if len(latencies) % KEEP_EVERY == 1:  # the first too
                         keep(Kept(asked[fd], data))
                 asked[fd] = following = self._next % n
                 self._next += 1

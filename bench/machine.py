@@ -13,7 +13,7 @@ import psutil
 from bench.peers import PINS
 from stack.processes import find_redis_server
 
-_OURS = ("numpy", "pandas", "pyarrow", "redis", "scipy")
+_OURS = ("numpy", "pandas", "pyarrow", "redis", "scipy", "torchserve", "onnxruntime", "uvicorn", "mlflow")
 
 
 def facts() -> list[str]:
@@ -38,5 +38,8 @@ def _redis() -> str:
 
 
 def _peers() -> list[str]:
-    pins = [line for line in PINS.read_text().splitlines() if "==" in line]
-    return [pin.partition("[")[0].partition("==")[0] + " " + pin.partition("==")[2] for pin in pins]
+    """Every pin of every environment, once."""
+    paths = sorted(PINS.parent.glob("peers*.txt"))
+    pins = [line for path in paths for line in path.read_text().splitlines() if "==" in line]
+    named = [pin.partition("[")[0].partition("==")[0] + " " + pin.partition("==")[2] for pin in pins]
+    return list(dict.fromkeys(named))

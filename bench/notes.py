@@ -1,4 +1,4 @@
-"""Why figures miss what they should reach: shown below the table for as long as they do."""
+"""What has to be said of figures: of an area, and why some miss what they should reach."""
 
 from __future__ import annotations
 
@@ -40,3 +40,24 @@ NOTES = (
         " for anything more.",
     ),
 )
+
+# shown above an area's table
+REMARKS = {
+    "serving": (
+        "48 features (20 float32 of a user and 20 of an ad in one Redis, 8 of the call), an ONNX network 48 → 64 → 32"
+        " → 1; 10,000 users and ads; calls with 50 ads carry the user and the fields once, for everybody. One load"
+        " generator (an epoll loop in Python) on the same two cores asks all of them over kept-alive connections and"
+        " compares a sample of the answers with ONNX Runtime's; a server that waits for its turn is paused. All servers"
+        " read the same Redis and run the same file, on one thread a process. Evergreen runs with an API key, routing,"
+        " metrics, and a log of every prediction; the peers without any of it. TorchServe alone has the product's"
+        " handler and so the log; its clients send the form that gateways do. FastAPI is by hand: a dictionary"
+        " instead of a pydantic model, orjson, two workers. Of the settings tried for the frameworks the fastest with"
+        " 64 connections was kept: BentoML with two workers and adaptive batching (without: slower), LitServe with"
+        " batches of 64 and one worker (two workers and two API servers, a multiprocessing queue instead of ZeroMQ, no"
+        " batching: slower or the same), Ray Serve with two replicas behind HAProxy (its own proxy: a tenth), MLServer"
+        " in one process (two inference workers: half), MLflow with two workers (one: half), Feast with synchronous"
+        " reads (asynchronous: slower), Triton by PyTriton with one model instance that gathers up to 64 calls (two:"
+        " slower). Triton's Python backend carries a Python 3.11 older than this machine's, under which its shared"
+        " memory does not start; tensors go as base64 between its processes."
+    ),
+}

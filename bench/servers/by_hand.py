@@ -15,7 +15,7 @@ from bench.servers.service import Service, World
 from bench.servers.tree import Tree
 from bench.workload import asks, stored
 
-_UVICORN = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning", "--backlog", "4096")
+UVICORN = ("--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning", "--backlog", "4096")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
@@ -51,7 +51,7 @@ def echo(world: World, answer: bytes) -> Iterator[Service]:
 @contextmanager
 def _uvicorn(world: World, name: str, app: str, workers: int, env: dict[str, str]) -> Iterator[tuple[Tree, int]]:
     port = free_port()
-    argv = [str(peer_python("rest")), "-m", "uvicorn", app, "--port", str(port), "--workers", str(workers), *_UVICORN]
+    argv = [str(peer_python("rest")), "-m", "uvicorn", app, "--port", str(port), "--workers", str(workers), *UVICORN]
     tree = Tree(name, argv, world.home(name) / "log", env)
     try:
         tree.wait(lambda: answers(port, "/predict", orjson.dumps({**asks("one")[0].context, "ads": [1]})))

@@ -5,7 +5,7 @@ NumPy and ONNX Runtime only: it runs in the peers' environments. The peers call 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -35,6 +35,20 @@ def matrix(call: Mapping[str, Any], found: Sequence[bytes]) -> Matrix:
     X[:, STORED : 2 * STORED] = np.frombuffer(b"".join(found[1:]), dtype=np.float32).reshape(-1, STORED)
     X[:, 2 * STORED :] = [call[name] for name in FIELDS]
     return X
+
+
+def score_many(
+    mget: Callable[[list[str]], Any], network: Network, calls: Sequence[Mapping[str, Any]]
+) -> list[list[float]]:
+    """The scores of each of several calls, with one read and one run for all."""
+    asked = [keys(call) for call in calls]
+    found, parts, start = mget([key for each in asked for key in each]), [], 0
+    for call, each in zip(calls, asked, strict=True):
+        parts.append(matrix(call, found[start : start + len(each)]))
+        start += len(each)
+    scores = network.scores(np.concatenate(parts)).tolist()
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    return [scores[end - len(part) : end] for part, end in zip(parts, ends, strict=True)]
 
 
 class Network:

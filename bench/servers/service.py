@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -34,8 +35,8 @@ class World:
     model: Path
 
     def home(self, name: str) -> Path:
-        """A folder of one server's own."""
-        found = self.folder / name.replace(" ", "-")
+        """A folder of one server's own. Its name is short, for sockets in it: their paths are limited to 107 bytes."""
+        found = self.folder / f"{name[:4].strip().lower()}-{zlib.crc32(name.encode()):08x}"
         found.mkdir(exist_ok=True)
         return found
 
@@ -63,6 +64,7 @@ class Service:
         headers: sent with every call.
         body: what it is asked, as JSON.
         scores: what it answered; None: it scores nothing.
+        warm_s: seconds that it is asked before anything counts, each time it goes on after a pause.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Service:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Callable[[Ask], Any] = context_and_ads
     scores: Callable[[bytes], Sequence[float]] | None = predictions
+    warm_s: float = 0.5
 
     def requests(self, shape: str) -> list[bytes]:
         """Whole HTTP requests of a shape."""

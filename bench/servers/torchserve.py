@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,10 +67,10 @@ def torchserve(world: World, workers: int = 1) -> Iterator[Service]:
     """TorchServe with its own batching: up to 64 calls, waiting at most 1 ms for them."""
     name = f"TorchServe alone, {workers} worker{'s' if workers > 1 else ''}"
     settings = settings_of(world, name)
-    archive = _with_handler(prepare(world, settings), "bench.servers.batched_handler")
+    archive = prepare(world, settings)
     tree = started(settings, name)
     try:
-        register(settings, archive, workers=workers, batch_size=64, max_batch_delay=1)
+        _register(settings, archive, workers)
         key = Tokens(key_file(settings)).inference()
         yield Service(
             name,
@@ -80,55 +78,55 @@ def torchserve(world: World, workers: int = 1) -> Iterator[Service]:
             PATH,
             (tree,),
             headers={"Authorization": f"Bearer {key}"},
-            body=context_and_instances,
+            body=_body,
         )
     finally:
         tree.end()
 
 
-def register(settings: Settings, archive: Path, *, workers: int, batch_size: int, max_batch_delay: int) -> None:
-    """Load an archive with so many workers, and wait until all are ready.
+def wait_for_workers(settings: Settings) -> None:
+    """Return once all workers of the version are ready.
 
     Raises:
         RuntimeError: if they are not within two minutes.
     """
-    parameters = {
-        "url": archive.name,
-        "model_name": USE_CASE,
-        "initial_workers": workers,
-        "synchronous": "true",
-        "batch_size": batch_size,
-        "max_batch_delay": max_batch_delay,
-    }
-    headers = {"Authorization": f"Bearer {Tokens(key_file(settings)).management()}"}
     until = time.monotonic() + _READY_S
-    with httpx.Client(base_url=settings.torchserve_management_url, headers=headers, timeout=_READY_S) as client:
-        client.post("/models", params=parameters).raise_for_status()
+    with _management(settings) as client:
         while True:
-            described = client.get(f"/models/{USE_CASE}/{VERSION}").raise_for_status().json()[0]["workers"]
-            if [worker["status"] for worker in described] == ["READY"] * workers:
+            described = client.get(f"/models/{USE_CASE}/{VERSION}").raise_for_status().json()[0]
+            states = [worker["status"] for worker in described["workers"]]
+            if states == ["READY"] * described["minWorkers"]:
                 return
             if time.monotonic() > until:
                 raise RuntimeError(f"TorchServe's workers are not ready: {described}")
             time.sleep(_LOOK_AGAIN_S)
 
 
-def context_and_instances(ask: Ask) -> dict[str, Any]:
-    """A call with what is common to all instances given once."""
-    return {"context": ask.context, "instances": [{"ad": ad} for ad in ask.ads]}
+def _register(settings: Settings, archive: Path, workers: int) -> None:
+    """Load an archive, with TorchServe's own batching."""
+    parameters = {
+        "url": archive.name,
+        "model_name": USE_CASE,
+        "initial_workers": workers,
+        "synchronous": "true",
+        "batch_size": 64,
+        "max_batch_delay": 1,
+    }
+    with _management(settings) as client:
+        client.post("/models", params=parameters).raise_for_status()
+    wait_for_workers(settings)
 
 
-def _with_handler(archive: Path, handler: str) -> Path:
-    """The same archive with another handler."""
-    manifest = "MAR-INF/MANIFEST.json"
-    with zipfile.ZipFile(archive) as packed:
-        contents = {name: packed.read(name) for name in packed.namelist()}
-    told = json.loads(contents[manifest])
-    told["model"]["handler"] = handler
-    with zipfile.ZipFile(archive, "w") as packed:
-        for name, content in (contents | {manifest: json.dumps(told).encode()}).items():
-            packed.writestr(name, content)
-    return archive
+def _management(settings: Settings) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {Tokens(key_file(settings)).management()}"}
+    return httpx.Client(base_url=settings.torchserve_management_url, headers=headers, timeout=_READY_S)
+
+
+def _body(ask: Ask) -> dict[str, Any]:
+    """A call in the form that gateways use: what is common is sent once, and the ids need not be sent back."""
+    at_us = time.time_ns() // 1000
+    instances = [{"ad": ad} for ad in ask.ads]
+    return {"instances": instances, "calls": [[len(instances), at_us, "bench", ask.context, True]]}
 
 
 def _is_healthy(settings: Settings) -> bool:
