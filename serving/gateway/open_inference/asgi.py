@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope
 
 PREFIX: Final = "/v2"
+_PROBES: Final = (f"{PREFIX}/health/live", f"{PREFIX}/health/ready")
 
 
 class OpenInferencePages:
@@ -39,7 +40,8 @@ class OpenInferencePages:
         path: str = scope["path"]
         route, headers = route_of(path), scope["headers"]
         try:
-            self._door.admit(headers, self._endpoint(path))
+            if path not in _PROBES:
+                self._door.admit(headers, self._endpoint(path))
             body = b""
             if scope["method"] == "POST":
                 body = await read_body(headers, receive, self._door.max_body_bytes)

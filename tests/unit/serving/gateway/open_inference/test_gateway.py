@@ -81,6 +81,8 @@ async def test_every_call_needs_the_key_where_there_is_one(running: Running) -> 
                 assert (response.status_code, set(response.json())) == (401, {"error"}), path
         response = await world.client.post(INFER, json=GOOD, headers={"X-API-Key": "k"})
         assert response.status_code == 200
+        for probe in ("live", "ready"):
+            assert (await world.client.get(f"/v2/health/{probe}")).status_code == 200
 
 
 @pytest.mark.parametrize("path", [INFER, "/v2/models/tip/versions/7/infer", "/v2/repository/index"])
