@@ -8,6 +8,7 @@ import typer
 
 from core.errors import EvergreenError, SettingsError
 from stack.commands import compare, inspect, lifecycle, rollout, show, versions
+from stack.commands import export as export_command
 from stack.commands import features as feature_commands
 from stack.commands import keys as key_commands
 from stack.commands.console import say_error
@@ -30,7 +31,7 @@ app.add_typer(keys, name="keys")
 for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
     versions.retrain, versions.promote, versions.rollback, versions.history, rollout.canary, rollout.shadow,
-    compare.compare, lifecycle.demo,
+    compare.compare, export_command.export, lifecycle.demo,
 ):  # fmt: skip
     app.command()(command)
 features.command()(feature_commands.rebuild)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from core.errors import DeploymentError
 from serving.open_inference.layouts import MODEL, Layout
@@ -51,7 +52,7 @@ class ModelRepository:
         except OSError as error:
             raise DeploymentError(
                 f"The model repository {self._root} cannot be written ({error}). "
-                "Make it writable, or set another folder."
+                "Make it writable, or choose another folder."
             ) from error
 
     def remove(self, model: str, version: str) -> None:
@@ -85,8 +86,7 @@ class ModelRepository:
         folder = self._root / model
         if not (folder / _MARK).exists() and folder.exists() and any(folder.iterdir()):
             raise DeploymentError(
-                f"{folder} holds a model that Evergreen did not put there. "
-                "Move it away, or set EVERGREEN_HOST__REPOSITORY to another folder."
+                f"{folder} holds a model that Evergreen did not put there. Move it away, or choose another folder."
             )
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _MARK).touch()
@@ -124,7 +124,7 @@ def _width(graph: Path) -> int:
         if len(inputs) == 1 and len(outputs["scores"]) == 1:
             _, width = inputs["X"]
             return int(width)
-    except (OSError, KeyError, ValueError, onnx.checker.ValidationError) as error:
+    except (OSError, KeyError, ValueError, DecodeError) as error:
         raise DeploymentError(
             f"{graph.name} cannot be served ({type(error).__name__}: {error}). Export it again."
         ) from error
