@@ -27,7 +27,8 @@ class OpenInferenceCaller:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._server = InferenceServer(settings.host.url, timeout_s=settings.host.timeout_s)
+        timeout_s = min(settings.host.timeout_s, settings.gateway.timeout_s)  # a thread must not outlast its caller
+        self._server = InferenceServer(settings.host.url, timeout_s=timeout_s)
         self._scorings = Scorings(settings, self._server)
         self._threads = ThreadPoolExecutor(settings.host.threads, thread_name_prefix="open-inference")
 
