@@ -18,6 +18,7 @@ from core.settings import Settings
 from serving.open_inference.server import InferenceServer
 from serving.scoring import Scoring
 from serving.torchserve.packer import archive_name, unpack
+from serving.torchserve.seals import ArchiveSeals
 
 Stamp = tuple[int, int, int]
 
@@ -56,6 +57,7 @@ class Scorings:
         self._settings = settings
         self._server = server
         self._store = store(settings)
+        self._seals = ArchiveSeals(self._store.with_name("seals"))
         self._loaded: dict[tuple[str, str], _Loaded] = {}
         self._lock = threading.Lock()
 
@@ -106,6 +108,7 @@ class Scorings:
         folder = Path(tempfile.mkdtemp(prefix=f"evergreen-{use_case}-{version}-"))
         try:
             unpack(archive, folder)
+            self._seals.check_unpacked(folder)
             run = partial(self._server.score, use_case, version)
             # a reader of a cluster compares what it sees with what it saw last: one call after the other
             turn = threading.Lock() if self._settings.redis.cluster else nullcontext()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
@@ -56,7 +55,8 @@ class Gateways:
 
     async def exchange(self) -> None:
         for _ in range(2):  # the first ones learn what the last ones added
-            await asyncio.gather(*(exchange.exchange() for exchange in self.exchanges))
+            for exchange in self.exchanges:
+                await exchange.exchange()
 
     def ask(self, door: int, most: int) -> int:
         """How many of `most` calls one gateway accepts."""
