@@ -280,6 +280,11 @@ def _fault(place: tuple[int | str, ...], message: str) -> str:
     return f"EVERGREEN_{name}: {message}" if name else message.removeprefix("Value error, ")
 
 
+def own_environment() -> dict[str, str]:
+    """This process's environment as it is: for more processes of its kind."""
+    return dict(os.environ)
+
+
 def inherited_environment() -> dict[str, str]:
     """This process's environment without Evergreen's own variables: what child processes start from."""
     return {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_")}

@@ -39,7 +39,7 @@ class AccessControl:
     ) -> None:
         own = settings.gateway
         self.access = Access(setting=own.api_key.get_secret_value(), is_loopback=own.is_loopback)
-        metrics = AccessMetrics(registry, self.access)
+        metrics = self.metrics = AccessMetrics(registry, self.access)
         self._keys = keys
         self._watcher = KeyWatcher(keys, self.access)
         self._limits = LimitExchange(self.access, store, Keys(settings.redis.namespace), failed=metrics.exchange_failed)

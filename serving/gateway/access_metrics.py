@@ -16,17 +16,22 @@ class AccessMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry, access: Access) -> None:
-        age = Gauge(
+        self._access = access
+        self._age = Gauge(
             "evergreen_gateway_keys_age_seconds",
             "Seconds since the table of API keys was last read; it is read twice a second.",
+            multiprocess_mode="livemax",
             registry=registry,
         )
-        age.set_function(access.age_s)
         self._failed = Counter(
             "evergreen_gateway_limit_exchange_failures",
             "Exchanges of counted calls with Redis that failed: limits hold per process meanwhile.",
             registry=registry,
         )
+
+    def look(self) -> None:
+        """Note the age as it is now: before every scrape."""
+        self._age.set(self._access.age_s())
 
     def exchange_failed(self) -> None:
         """Count one exchange that failed."""

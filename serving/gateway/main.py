@@ -1,4 +1,4 @@
-"""``python -m serving.gateway.main``: the gateway process."""
+"""``python -m serving.gateway.main``: the gateway, as one process or as several that share its port."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 import uvicorn
@@ -16,9 +16,10 @@ from core.clock import SystemClock
 from core.discovery import discover
 from core.errors import DependencyDown, EvergreenError, SettingsError
 from core.logs import configure_logging
-from core.settings import Settings, load_settings
+from core.settings import Settings, load_settings, own_environment
 from serving.gateway.app import build_gateway, real_outside
 from serving.gateway.asgi import Gateway
+from serving.gateway.processes import Processes, end_with_parent
 from serving.gateway.protocol import GatewayProtocol
 from serving.gateway.tls import tls_options
 from serving.keys.sql_store import SqlKeyStore
@@ -31,8 +32,11 @@ _DRAIN_EXTRA_S = 2
 _KEEP_ALIVE_S = 75
 
 
-def main() -> int:
+def main(argv: Sequence[str] = ()) -> int:
     """Serve until SIGTERM or SIGINT, then answer what was accepted and leave.
+
+    Args:
+        argv: number of an inherited listening socket, if this is one of several processes.
 
     Returns:
         0 after an orderly end, 2 if the settings or a use case do not allow a start.
@@ -43,8 +47,16 @@ def main() -> int:
         require_key_beyond_loopback(settings)
         tls = tls_options(settings)
         use_cases = {name: found.use_case for name, found in discover(settings.models_dir).items()}
+        if argv:
+            end_with_parent()
+            listener = socket.socket(fileno=int(argv[0]))
+        else:
+            listener = listen(settings.gateway.host, settings.gateway.port)
+        if settings.gateway.processes > 1 and not argv:
+            metrics = settings.home.absolute() / "run" / "gateway-metrics"
+            with listener:
+                return Processes(__spec__.name, listener, own_environment(), metrics).run(settings.gateway.processes)
         gateway = build_gateway(settings, use_cases, real_outside(settings))
-        listener = listen(settings.gateway.host, settings.gateway.port)
     except EvergreenError as error:
         sys.stderr.write(f"{error}\n")
         return 2
@@ -123,4 +135,4 @@ def _serve(settings: Settings, gateway: Gateway, listener: socket.socket, tls: M
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    multiprocess,
+    values,
+)
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 _INSTANCES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -47,10 +56,14 @@ class GatewayMetrics:
             f"{_PREFIX}_breaker_open",
             "1 while a version is left alone.",
             ("use_case", "version"),
+            multiprocess_mode="livemax",
             registry=self.registry,
         )
         self._pending = Gauge(
-            f"{_PREFIX}_pending_instances", "Instances accepted and not answered.", registry=self.registry
+            f"{_PREFIX}_pending_instances",
+            "Instances accepted and not answered.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
         )
         self.pending = 0
         self._children: dict[Any, Any] = {}
@@ -110,9 +123,13 @@ class GatewayMetrics:
         self._breaker.labels(use_case, version).set(is_open)
 
     def page(self) -> bytes:
-        """Everything, in Prometheus's text format."""
+        """Everything, in Prometheus's text format; of all gateway processes, if several share the port."""
         self._pending.set(self.pending)
-        return generate_latest(self.registry)
+        if values.ValueClass is values.MutexValue:
+            return generate_latest(self.registry)
+        together = CollectorRegistry()
+        multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
 
     def _observe(self, use_case: str, stage: str, seconds: float) -> None:
         key = use_case, stage

@@ -123,6 +123,7 @@ def _add_probes(
 
     @app.get("/metrics", tags=["operation"], summary="Prometheus metrics", response_class=Response)
     async def scrape() -> Response:
+        control.metrics.look()
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

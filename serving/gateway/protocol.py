@@ -37,8 +37,8 @@ class _Traffic:
     """
 
     __slots__ = (
-        "body", "disconnected", "endpoint", "headers", "is_whole", "keep_alive", "message_event", "method", "protocol",
-        "response_complete", "started",
+        "disconnected", "endpoint", "headers", "is_whole", "keep_alive", "message_event", "method", "parts", "protocol",
+        "response_complete", "size", "started",
     )  # fmt: skip
 
     def __init__(self, protocol: GatewayProtocol, endpoint: Endpoint, method: str, keep_alive: bool) -> None:
@@ -48,11 +48,16 @@ class _Traffic:
         self.headers: RawHeaders = protocol.headers
         self.keep_alive = keep_alive
         self.message_event = _NO_EVENT
-        self.body = b""
+        self.parts: list[bytes] = []
+        self.size = 0
         self.is_whole = False
         self.started = False
         self.response_complete = False
         self.disconnected = False
+
+    def body(self) -> bytes:
+        """All of it that has come."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     def respond(self, reply: Reply | BaseException) -> None:
         """Send the answer, if anybody is there."""
@@ -146,8 +151,10 @@ class GatewayProtocol(HttpToolsProtocol):
         if type(call) is not _Traffic:
             super().on_body(body)
         elif not call.response_complete:
-            call.body = call.body + body if call.body else body
-            if len(call.body) > self._door.max_body_bytes:
+            call.parts.append(body)
+            call.size += len(body)
+            if call.size > self._door.max_body_bytes:
+                call.parts.clear()
                 self._refuse(call, too_large(self._door.max_body_bytes), is_last=True)
 
     def on_message_complete(self) -> None:
@@ -159,7 +166,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._stop_waiting()
         call.is_whole = True
         if call.started and not call.response_complete:
-            self._door.answer(call.endpoint, call.headers, call.body, call.respond)
+            self._door.answer(call.endpoint, call.headers, call.body(), call.respond)
 
     def send_reply(self, call: Any, reply: Reply) -> None:
         """Write an answer at once."""
@@ -219,7 +226,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if type(cycle) is _Traffic:
             self._open(cycle)
             if cycle.is_whole and not cycle.response_complete:
-                self._door.answer(cycle.endpoint, cycle.headers, cycle.body, cycle.respond)
+                self._door.answer(cycle.endpoint, cycle.headers, cycle.body(), cycle.respond)
         else:
             super()._start_asgi_task(cycle, app)
 
