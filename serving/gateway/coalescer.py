@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from serving.gateway.model_caller import CallFailed, ModelCaller
 from serving.gateway.route_table import InFlight
 from serving.gateway.tracing import passed_on
 
+logger = logging.getLogger(__name__)
 _SMOOTHING = 0.2  # weight of the newest call in the estimate of how fast a version is
 
 
@@ -118,8 +120,13 @@ class _Ask:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        if done is not None:
+        if done is None:
+            return
+        try:
             done(result)
+        except Exception as error:  # of whoever waits: neither they nor their neighbours may be left without an answer
+            logger.exception("an answer could not be handed over")
+            done(error)
 
 
 @dataclass(slots=True, eq=False)

