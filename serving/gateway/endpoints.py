@@ -15,7 +15,7 @@ from core.prediction_ids import is_issued
 from core.use_case import EventSource, UseCase
 from features.definitions import feature_set
 from features.streams import encode_labels
-from serving.gateway.exchange import Call, RawHeaders, Reply, Respond, header
+from serving.gateway.exchange import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER, Call, RawHeaders, Reply, Respond, header
 from serving.gateway.instance_rules import InstanceRules
 from serving.gateway.intake import Intake
 from serving.gateway.json_body import parse_object
@@ -35,9 +35,7 @@ from serving.gateway.validation import (
 from serving.gateway.watching import Watch
 from serving.keys.key import Scope
 
-TIMEOUT_HEADER = "X-Evergreen-Timeout-Ms"
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
-_LONGEST_TIMEOUT_MS = 600_000
 
 
 class Predict:
@@ -129,11 +127,11 @@ def timeout_of(headers: RawHeaders) -> float | None:
     value = header(headers, _TIMEOUT_HEADER)
     if value is None:
         return None
-    if not value.isdigit() or len(value) > 6 or not 1 <= int(value) <= _LONGEST_TIMEOUT_MS:
+    if not value.isdigit() or len(value) > 6 or not 1 <= int(value) <= LONGEST_TIMEOUT_MS:
         raise BadHeader(
             f"Must be a whole number of milliseconds, got {shown(value.decode('latin-1'))}.",
             field=TIMEOUT_HEADER,
-            remedy=f"Send 1 to {_LONGEST_TIMEOUT_MS}, or leave it out.",
+            remedy=f"Send 1 to {LONGEST_TIMEOUT_MS}, or leave it out.",
         )
     return int(value) / 1000
 

@@ -11,6 +11,10 @@ from serving.keys.key import Scope
 Headers = tuple[tuple[bytes, bytes], ...]
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
+TIMEOUT_HEADER = "X-Evergreen-Timeout-Ms"
+"""In which a request says how long its answer is of use."""
+LONGEST_TIMEOUT_MS = 600_000
+
 
 @dataclass(slots=True)  # one per request: frozen ones take three times as long to make
 class Reply:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.use_case import EventSource, Field, UseCase
+from serving.gateway.exchange import LONGEST_TIMEOUT_MS, TIMEOUT_HEADER
 from serving.gateway.validation import LONGEST_TEXT
 
 _EXAMPLE_ID = "0168af3c0a50" + "0f1e2d3c4b" + "9a8b7c6d5e4f"
@@ -23,6 +24,7 @@ _FULL = {
     "429": "The API key made more calls than it may, or more comes than is read; nothing was stored. "
     "Retry-After says when to send it again."
 }
+_LATE = {"408": "The answer was not there by the deadline that the request set."}
 _PROBLEM = {
     "type": "object",
     "description": "RFC 9457 problem document.",
@@ -46,6 +48,13 @@ _PROBLEM = {
     },
 }
 _AT = {"type": "string", "format": "date-time"}
+_TIMEOUT_PARAMETER = {
+    "name": TIMEOUT_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": LONGEST_TIMEOUT_MS},
+    "description": "Milliseconds within which the answer is of use; 408 if it is not there by then.",
+}
 
 
 def describe(
@@ -79,9 +88,14 @@ def describe(
     _correct_refusals(paths)
     for name, use_case in use_cases.items():
         at = {**_AT, "description": "The moment the prediction is for; now if left out."}
-        schemas[f"{name}.Instances"] = _batch("instances", use_case.request_fields, {"at": at}, (), max_instances)
+        whole = _batch("instances", use_case.request_fields, {"at": at}, (), max_instances)
+        schemas[f"{name}.Instances"] = _with_context(whole, use_case.request_fields)
         paths[f"/v1/models/{name}/predict"] = _post(
-            f"Predict {name}", use_case.description, f"{name}.Instances", ("200", "Scores.", "Predictions"), now
+            f"Predict {name}",
+            use_case.description,
+            f"{name}.Instances",
+            ("200", "Scores.", "Predictions"),
+            [*now, _TIMEOUT_PARAMETER],
         )
         paths[f"/v1/models/{name}/feedback"] = _post(
             f"Label predictions of {name}", use_case.label.description, "Labels", ("202", "Stored.", None), now
@@ -168,6 +182,28 @@ def _batch(
     }
 
 
+def _with_context(whole: dict[str, Any], fields: Sequence[Field]) -> dict[str, Any]:
+    """Instances that are whole each, or that have what they share in a context of its own."""
+    rows = whole["properties"]["instances"]
+    context = {
+        "type": "object",
+        "description": "Fields that are the same for all instances, such as the user for whom candidates are ranked. "
+        "Each field stands here, or in every instance that needs it.",
+        "additionalProperties": False,
+        "minProperties": 1,
+        "properties": {field.name: field_schema(field) for field in fields},
+    }
+    parts = {**rows, "items": {**rows["items"], "required": []}}
+    shared = {
+        "type": "object",
+        "required": ["context", "instances"],
+        "additionalProperties": False,
+        "properties": {"context": context, "instances": parts},
+    }
+    examples = whole["examples"]
+    return {"anyOf": [{k: v for k, v in whole.items() if k != "examples"}, shared], "examples": examples}
+
+
 def _post(
     summary: str,
     description: str,
@@ -179,7 +215,7 @@ def _post(
     content = _reference(answer) if answer else {"type": "object", "properties": _ACCEPTED}
     refusal = {"application/problem+json": {"schema": _reference("Problem")}}
     responses: dict[str, Any] = {status: {"description": meaning, "content": {"application/json": {"schema": content}}}}
-    refusals = _REFUSALS if answer else _REFUSALS | _FULL
+    refusals = _REFUSALS | (_LATE if answer else _FULL)
     responses |= {code: {"description": text, "content": refusal} for code, text in refusals.items()}
     return {
         "post": {
@@ -220,7 +256,12 @@ def _predictions() -> dict[str, Any]:
                 "description": "Probability per instance; null if the model gave no finite score.",
             },
             "prediction_ids": {"type": "array", "items": {"type": "string"}, "description": "To send labels with."},
-            "model_version": {"type": "string", "description": "The version that answered."},
+            "model_version": {"type": "string", "description": "The version that answered (the first instance)."},
+            "model_versions": {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "The version per instance; there only if several versions share the traffic and did.",
+            },
             "degraded": {
                 "type": "array",
                 "description": "Instances answered with a default in place of a missing or stale feature.",
