@@ -123,6 +123,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """Hand the request on: to the door, or to the application."""
         self._in_headers = False
         self._stop_waiting()
+        if self.transport.is_closing():
+            return
         endpoint = self._door.find(self.url)
         if endpoint is None:
             headers, url, expects = self.headers, self.url, self.expect_100_continue
@@ -165,7 +167,9 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         self._stop_waiting()
         call.is_whole = True
-        if call.started and not call.response_complete:
+        if call.response_complete and not call.keep_alive:
+            self.transport.close()
+        elif call.started and not call.response_complete:
             self._door.answer(call.endpoint, call.headers, call.body(), call.respond)
 
     def send_reply(self, call: Any, reply: Reply) -> None:
@@ -183,8 +187,9 @@ class GatewayProtocol(HttpToolsProtocol):
             lines.append(b"connection: close\r\n")
         lines += (b"\r\n", b"" if call.method == "HEAD" else reply.body)
         self.transport.write(b"".join(lines))
-        if not call.keep_alive:
+        if not call.keep_alive and call.is_whole:
             self.transport.close()
+        # else what is still on its way is let in and dropped: who hangs up on data takes the answer back with it
         self.on_response_complete()
 
     def on_response_complete(self) -> None:
