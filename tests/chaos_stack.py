@@ -97,8 +97,9 @@ class ChaosStack:
         return self._stack.supervisor.states()[part].pid
 
     def gateway_pids(self) -> list[int]:
-        """The processes that answer clients."""
-        return sorted(child.pid for child in psutil.Process(self.pid("gateway")).children())
+        """The processes that answer clients, the one with most connections first."""
+        found = psutil.Process(self.pid("gateway")).children()
+        return [child.pid for child in sorted(found, key=lambda child: -len(child.net_connections("tcp")))]
 
     def worker_pids(self) -> list[int]:
         """TorchServe's workers of the live version."""
