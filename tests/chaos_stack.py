@@ -33,7 +33,7 @@ from tests.serving_stack import USE_CASE, is_announced, register_version, worker
 from tests.torchserve_process import free_ports, use_case_file
 
 PARTS = ("redis", "mlflow", "torchserve", "gateway", "deployer")
-GATEWAYS = 2
+GATEWAYS = WORKERS = 2
 GATEWAY_TIMEOUT_S = 4.0
 _PATIENCE_S = 90.0
 # Two cores that also run the clients and load the next version are slow now and then, which is no version's fault.
@@ -105,6 +105,10 @@ class ChaosStack:
         """TorchServe's workers of the live version."""
         return sorted(worker_pids(self.settings, self.live()))
 
+    def is_whole(self) -> bool:
+        """Whether what there is two of is there twice: clients are promised nothing when both are lost."""
+        return len(self.worker_pids()) == WORKERS and len(self.gateway_pids()) == GATEWAYS
+
     def is_back(self, part: str, killed: int) -> bool:
         """Whether another process does the work of one that was killed."""
         state = self._stack.supervisor.states()[part]
@@ -157,7 +161,7 @@ def _settings(folder: Path) -> Settings:
         mlflow=MlflowSettings(port=ports[4]),
         gateway=GatewaySettings(port=ports[5], processes=GATEWAYS, timeout_s=GATEWAY_TIMEOUT_S),
         torchserve=TorchserveSettings(
-            inference_port=inference, management_port=management, metrics_port=metrics, heap_mb=256
+            inference_port=inference, management_port=management, metrics_port=metrics, heap_mb=256, workers=WORKERS
         ),
         stream=StreamSettings(max_entries=5_000_000),
         deployer=DeployerSettings(poll_s=0.5),
