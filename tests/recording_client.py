@@ -15,7 +15,10 @@ from typing import Any, Self
 
 from tests.torchserve_process import INSTANCE, expected_score
 
+BASE_LENGTH = 38
+"""Characters that the prediction ids of one call have in common."""
 _TOLERANCE = 1e-5
+_SHOPS = 1000
 
 
 @dataclass
@@ -28,6 +31,7 @@ class Record:
         wrong: answers whose score is not that of the version they name.
         moments: when each error was seen, in seconds of the monotonic clock.
         repeats: calls that were sent a second time because their connection broke.
+        predicted: what the ids of each answered call begin with.
         labels: ids whose feedback was acknowledged.
         slowest_s: the longest call.
     """
@@ -37,6 +41,7 @@ class Record:
     wrong: list[str] = field(default_factory=list)
     moments: list[float] = field(default_factory=list)
     repeats: int = 0
+    predicted: set[str] = field(default_factory=set)
     labels: set[str] = field(default_factory=set)
     slowest_s: float = 0.0
 
@@ -107,7 +112,10 @@ class RecordingClients:
     def _run(self, seed: int) -> None:
         rng, connection = random.Random(seed), _Connection(self._port, self._timeout_s)
         while not self._enough.wait(self._pause_s):
-            rows = [INSTANCE | {"amount": round(rng.uniform(0, 9), 2)} for _ in range(rng.choice((1, 1, 3)))]
+            rows = [
+                INSTANCE | {"shop": f"s{rng.randrange(_SHOPS)}", "amount": round(rng.uniform(0, 9), 2)}
+                for _ in range(rng.choice((1, 1, 3)))
+            ]
             answer = self._call(connection, "/v1/models/toy/predict", {"instances": rows})
             if answer is None:
                 continue
@@ -121,13 +129,15 @@ class RecordingClients:
         connection.close()
 
     def _check(self, rows: list[dict[str, Any]], answer: dict[str, Any]) -> None:
-        version = answer["model_version"]
-        expected = [expected_score(row, self._biases.get(version, float("nan"))) for row in rows]
+        versions = answer.get("model_versions") or [answer["model_version"]] * len(rows)
+        biases = [self._biases.get(version, float("nan")) for version in versions]
+        expected = [expected_score(row, bias) for row, bias in zip(rows, biases, strict=True)]
         right = all(abs(a - b) < _TOLERANCE for a, b in zip(answer["predictions"], expected, strict=True))
         with self._lock:
-            self.record.answers[version] += 1
+            self.record.answers[answer["model_version"]] += 1
+            self.record.predicted.add(answer["prediction_ids"][0][:BASE_LENGTH])
             if not right:
-                self.record.wrong.append(f"{version} answered {answer['predictions']} instead of {expected}")
+                self.record.wrong.append(f"{versions} answered {answer['predictions']} instead of {expected}")
 
     def _call(self, connection: _Connection, path: str, document: Any) -> dict[str, Any] | None:
         started, body = time.monotonic(), json.dumps(document)

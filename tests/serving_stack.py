@@ -20,7 +20,8 @@ import redis
 from core.clock import SystemClock
 from core.ledger import Ledger
 from core.settings import Settings
-from registry.versions import MemoryRegistry, VersionInfo
+from registry.versions import MemoryRegistry, ModelRegistry, VersionInfo
+from serving.bake_policies import BakePolicies
 from serving.deployer import Deployer
 from serving.deployment import Stations
 from serving.routes import RedisRouteTable
@@ -35,6 +36,31 @@ ROOT = Path(__file__).parents[1]
 USE_CASE = "toy"
 
 
+def register_version(registry: ModelRegistry, folder: Path, bias: float, **options: Any) -> str:
+    """Make a version of ``toy`` in a folder and register it."""
+    make_version(folder, bias=bias, **options)
+    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    as_of = datetime(2019, 2, 2, tzinfo=UTC)
+    info = VersionInfo(digest=digest, as_of=as_of, reason="drift", fingerprint="f", log_loss=0.5)
+    return registry.register(USE_CASE, folder, info)
+
+
+def is_announced(ledger: Ledger, version: str) -> bool:
+    """Whether every gateway follows the deployment of a version, which is the newest."""
+    live = ledger.live(USE_CASE)
+    entries = ledger.entries(USE_CASE, kind="deployment", actions=("deploy",), limit=5)
+    done = {entry.evidence["generation"] for entry in entries}
+    return live is not None and live.version == version and live.generation in done
+
+
+def worker_pids(settings: Settings, version: str) -> list[int]:
+    """The TorchServe workers that are ready to answer for a version."""
+    headers = {"Authorization": f"Bearer {Tokens(key_file(settings)).management()}"}
+    url = f"{settings.torchserve_management_url}/models/{USE_CASE}/{version}"
+    described: Any = httpx.get(url, headers=headers).json()
+    return [worker["pid"] for worker in described[0]["workers"] if worker["status"] == "READY"]
+
+
 class ServingStack:
     """TorchServe and gateway as processes, the deployer as a thread, the registry in memory.
 
@@ -44,15 +70,23 @@ class ServingStack:
         namespace: prefix of the keys.
         workers: TorchServe's workers per version.
         gateway: further settings of the gateway.
+        serving: an expression that makes the use case's `core.serving_policy.Serving`.
     """
 
     def __init__(
-        self, folder: Path, redis_url: str, namespace: str, *, workers: int = 2, gateway: dict[str, Any] | None = None
+        self,
+        folder: Path,
+        redis_url: str,
+        namespace: str,
+        *,
+        workers: int = 2,
+        gateway: dict[str, Any] | None = None,
+        serving: str = "Serving()",
     ) -> None:
         self.folder = folder
         own = torchserve_settings(folder / "home", redis_url, namespace, workers=workers)
         (folder / "models").mkdir(parents=True)
-        (folder / "models" / "toy.py").write_text(use_case_file())
+        (folder / "models" / "toy.py").write_text(use_case_file(serving=serving))
         door = own.gateway.model_copy(update={"port": free_port(), **(gateway or {})})
         self.settings: Settings = own.model_copy(update={"models_dir": folder / "models", "gateway": door})
         self.ledger = Ledger(f"sqlite:///{folder / 'ledger.db'}")
@@ -76,21 +110,18 @@ class ServingStack:
 
     def make_champion(self, bias: float, **options: Any) -> str:
         """Register a version, make it the champion, and return once it answers clients."""
-        folder = make_version(self.folder / f"made-{time.monotonic_ns()}", bias=bias, **options)
-        digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-        as_of = datetime(2019, 2, 2, tzinfo=UTC)
-        info = VersionInfo(digest=digest, as_of=as_of, reason="drift", fingerprint="f", log_loss=0.5)
-        version = self.registry.register(USE_CASE, folder, info)
+        version = self.register(bias, **options)
         self.registry.set_alias(USE_CASE, "champion", version)
-        self.until(lambda: self._announced(version), f"version {version} is not live")
+        self.until(lambda: is_announced(self.ledger, version), f"version {version} is not live")
         return version
+
+    def register(self, bias: float, **options: Any) -> str:
+        """Register a version; `options` are those of `make_version`."""
+        return register_version(self.registry, self.folder / f"made-{time.monotonic_ns()}", bias, **options)
 
     def worker_pids(self, version: str) -> list[int]:
         """The processes that are ready to answer for a version."""
-        headers = {"Authorization": f"Bearer {Tokens(key_file(self.settings)).management()}"}
-        url = f"{self.settings.torchserve_management_url}/models/{USE_CASE}/{version}"
-        described: Any = httpx.get(url, headers=headers).json()
-        return [worker["pid"] for worker in described[0]["workers"] if worker["status"] == "READY"]
+        return worker_pids(self.settings, version)
 
     def until(self, holds: Callable[[], bool], what: str, within_s: float = 60) -> None:
         """Ask again and again."""
@@ -112,13 +143,8 @@ class ServingStack:
 
     def _deploy(self) -> None:
         at = Stations(self.registry, self.host, self.routes, self.ledger, store(self.settings), SystemClock())
-        Deployer(at, self.stop).run(poll_s=0.2)
-
-    def _announced(self, version: str) -> bool:
-        live = self.ledger.live(USE_CASE)
-        entries = self.ledger.entries(USE_CASE, kind="deployment", limit=5)
-        done = {entry.evidence["generation"] for entry in entries if entry.action == "deploy"}
-        return live is not None and live.version == version and live.generation in done
+        bake_of = BakePolicies(self.settings.models_dir)
+        Deployer(at, self.stop, bake_of=bake_of).run(poll_s=0.2)
 
     def _start_gateway(self) -> subprocess.Popen[bytes]:
         environment = {**os.environ, **settings_environment(self.settings), "EVERGREEN_LOG_LEVEL": "WARNING"}

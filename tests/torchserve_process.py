@@ -24,6 +24,7 @@ from serving.torchserve.tokens import Tokens
 
 USE_CASE = """
 from datetime import timedelta
+from core.serving_policy import Bake, Serving
 from core.use_case import Field, Label, UseCase
 from features.definitions import FeatureSet, RequestView
 
@@ -43,6 +44,7 @@ use_case = UseCase(
     label=Label(name="paid", horizon=timedelta(hours=1), known_only_after=()),
     estimator=lambda columns: None,
     history=lambda folder: None,
+    serving=SERVING,
 )
 """
 INSTANCE = {"shop": "a", "amount": 1.5, "items": 2}
@@ -58,9 +60,15 @@ def free_ports(n: int) -> list[int]:
     return sorted(found)
 
 
-def use_case_file(name: str = "toy", before: str = "pass") -> str:
-    """The text of a use-case file; `before` is a statement that runs before its features are computed."""
-    return USE_CASE.replace("NAME", name).replace("BEFORE", before)
+def use_case_file(name: str = "toy", before: str = "pass", serving: str = "Serving()") -> str:
+    """The text of a use-case file.
+
+    Args:
+        name: the use case's.
+        before: a statement that runs before its features are computed.
+        serving: an expression that makes its `core.serving_policy.Serving`.
+    """
+    return USE_CASE.replace("NAME", name).replace("BEFORE", before).replace("SERVING", serving)
 
 
 def make_version(folder: Path, *, use_case: str = "toy", bias: float = 0.0, before: str = "pass") -> Path:

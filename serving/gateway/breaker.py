@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 _FAILURES = 5
 _OPEN_S = 1.0
-_LONGEST_OPEN_S = 8.0
+_LONGEST_OPEN_S = (
+    2.0  # one call every two seconds costs a host nothing, and is how long one that is back goes unnoticed
+)
 
 
 @dataclass(slots=True)
@@ -14,7 +16,7 @@ class Breaker:
     """Says of one version whether it is worth asking.
 
     After five failures in a row it opens, and callers are refused at once. When it has been open for a second, one
-    call is let through to try; if that fails too, it stays open for twice as long, up to eight seconds.
+    call is let through to try; if that fails too, it stays open for twice as long, up to two seconds.
 
     Source: the circuit breaker of M. Nygard, "Release It!", 2nd edition, 2018, section 5.2.
 

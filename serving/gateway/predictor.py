@@ -132,9 +132,18 @@ class Predictor:
             return
         versions = self._assign(route, asked)
         if len(set(versions)) == 1:
-            self._ask_one(route, versions[0], asked, done)
+            self._ask_assigned(route, versions[0], asked, done)
         else:
             self._ask_several(route, versions, asked, done)
+
+    def _ask_assigned(self, route: Route, version: str, asked: Asked, done: Done) -> None:
+        """Have a canary's instances answered by it, or by the champion while it cannot keep up."""
+        try:
+            self._ask_one(route, version, asked, done)
+        except Overloaded:
+            if version == route.version:
+                raise
+            self._ask_one(route, route.version, asked, done)
 
     def _ask_one(self, route: Route, version: str, asked: Asked, done: Done) -> None:
         n = len(asked.rows)
@@ -171,7 +180,7 @@ class Predictor:
             at_us = asked.at_us if isinstance(asked.at_us, int) else [asked.at_us[i] for i in places]
             part = replace(asked, rows=[asked.rows[i] for i in places], at_us=at_us)
             try:
-                self._ask_one(route, version, part, merging.taker(places))
+                self._ask_assigned(route, version, part, merging.taker(places))
             except Overloaded as error:
                 merging.fail(error)
 

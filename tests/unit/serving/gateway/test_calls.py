@@ -12,8 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import Overloaded
 from core.prediction_ids import ids_of
+from serving.gateway.coalescer import Coalescer
 from serving.gateway.model_caller import CallFailed, MemoryModelCaller
+from serving.routing import Route, Share
 
 pytestmark = pytest.mark.anyio
 Running = Callable[..., Any]
@@ -295,6 +298,24 @@ async def test_load_is_shed(running: Running) -> None:
         assert 'evergreen_gateway_shed_total{reason="queue full",use_case="tip"} 1.0' in metrics
         assert 'evergreen_gateway_requests_total{route="/v1/models/{use_case}/predict",status="503"} 1.0' in metrics
         assert 'evergreen_gateway_requests_total{route="/v1/models/{use_case}/predict",status="200"} 1.0' in metrics
+
+
+async def test_the_champion_answers_while_a_canary_cannot_keep_up(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_room = Coalescer.require_room
+
+    def is_full(self: Coalescer, use_case: str, version: str, n: int = 1) -> None:
+        if version == "8":
+            raise Overloaded("The canary is slow.")
+        require_room(self, use_case, version, n)
+
+    monkeypatch.setattr(Coalescer, "require_room", is_full)
+    async with running(route=Route("7", 3, canary=Share("8", 50))) as world:
+        rows = [{"zone": zone, "fare": 3} for zone in range(1, 21)]
+        answer = (await world.predict(*rows)).json()
+    assert (answer["model_version"], len(answer["predictions"])) == ("7", 20)
+    assert "model_versions" not in answer
 
 
 async def test_a_fault_of_the_gateway_is_a_500_that_shows_nothing(

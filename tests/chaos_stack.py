@@ -1,0 +1,168 @@
+"""The supervised stack of ``evergreen up``, without Prefect, for tests that kill its parts one after another."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import redis
+
+from core.ledger import Ledger
+from core.settings import (
+    DeployerSettings,
+    GatewaySettings,
+    MlflowSettings,
+    RedisSettings,
+    Settings,
+    StreamSettings,
+    TorchserveSettings,
+)
+from features.connection import REDIS_FAULTS
+from features.streams import Keys
+from registry.mlflow_registry import MlflowRegistry
+from serving.routing import Route
+from stack.local import LocalStack
+from stack.processes import Process, declared_processes
+from tests.recording_client import BASE_LENGTH
+from tests.serving_stack import USE_CASE, is_announced, register_version, worker_pids
+from tests.torchserve_process import free_ports, use_case_file
+
+PARTS = ("redis", "mlflow", "torchserve", "gateway", "deployer")
+GATEWAYS = WORKERS = 2
+GATEWAY_TIMEOUT_S = 4.0
+_PATIENCE_S = 90.0
+# Two cores that also run the clients and load the next version are slow now and then, which is no version's fault.
+_SERVING = "Serving(bake=Bake(latency_floor=timedelta(seconds=5)))"
+
+
+class ChaosStack:
+    """Redis, MLflow, TorchServe, two gateway processes and the deployer under supervisord, and versions of ``toy``.
+
+    Without a stream worker, so that all that was acknowledged is in the streams to the end.
+
+    Args:
+        folder: where everything is kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        (folder / "models").mkdir(parents=True)
+        (folder / "models" / "toy.py").write_text(use_case_file(serving=_SERVING))
+        self.settings = _settings(folder)
+        self._stack = LocalStack(self.settings, lambda own: [p for p in declared_processes(own) if p.name in PARTS])
+        self._parts: dict[str, Process] = {part.name: part for part in self._stack.processes}
+        self._pause = threading.Event()
+        self.biases: dict[str, float] = {}
+
+    def __enter__(self) -> ChaosStack:
+        self._stack.up()
+        self.settings = self._stack.settings
+        self.registry = MlflowRegistry(self.settings.mlflow_url)
+        self.ledger = Ledger(self.settings.ledger_url)
+        self.redis = redis.Redis.from_url(self.settings.redis_url, socket_timeout=5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ledger.close()
+        self.redis.close()
+        self._stack.down()
+
+    def register(self, n: int) -> list[str]:
+        """Register that many versions, each with a bias of its own."""
+        known = len(self.biases)
+        for bias in (0.1 * i for i in range(known, known + n)):
+            self.biases[register_version(self.registry, self._folder / f"made-{bias:.1f}", bias)] = bias
+        return list(self.biases)[known:]
+
+    def want(self, version: str) -> None:
+        """Make it the champion in MLflow, and return at once."""
+        self.registry.set_alias(USE_CASE, "champion", version)
+
+    def is_live(self, version: str) -> bool:
+        """Whether it is in the ledger that every gateway follows its deployment."""
+        return is_announced(self.ledger, version)
+
+    def live(self) -> str:
+        """The version that the gateways are told to ask."""
+        raw: Any = self.redis.hget(Keys(self.settings.redis.namespace).routes, USE_CASE)
+        return Route.decode(raw).version
+
+    def pid(self, part: str) -> int:
+        """The process that supervisord knows."""
+        return self._stack.supervisor.states()[part].pid
+
+    def gateway_pids(self) -> list[int]:
+        """The processes that answer clients, the one with most connections first."""
+        found = psutil.Process(self.pid("gateway")).children()
+        return [child.pid for child in sorted(found, key=lambda child: -len(child.net_connections("tcp")))]
+
+    def worker_pids(self) -> list[int]:
+        """TorchServe's workers of the live version."""
+        return sorted(worker_pids(self.settings, self.live()))
+
+    def is_whole(self) -> bool:
+        """Whether what there is two of is there twice: clients are promised nothing when both are lost."""
+        return len(self.worker_pids()) == WORKERS and len(self.gateway_pids()) == GATEWAYS
+
+    def is_back(self, part: str, killed: int) -> bool:
+        """Whether another process does the work of one that was killed."""
+        state = self._stack.supervisor.states()[part]
+        known = self._parts[part]
+        healthy = known.healthy or known.ready
+        return state.state == "RUNNING" and state.pid != killed and healthy(state.started_at)
+
+    def until(self, holds: Callable[[], bool], what: str) -> None:
+        """Ask again and again."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not holds():
+            assert time.monotonic() < deadline, f"{what} within {_PATIENCE_S:.0f} s; see {self.settings.home / 'logs'}"
+            self._pause.wait(0.05)
+
+    def stored_labels(self) -> set[str]:
+        """Ids of all predictions whose labels are in the stream."""
+        entries = self._entries(Keys(self.settings.redis.namespace).labels)
+        return {label["prediction_id"] for fields in entries for label in orjson.loads(fields[b"data"])["labels"]}
+
+    def stored_predictions(self) -> set[str]:
+        """What the ids of each call in the prediction log begin with."""
+        found = set()
+        for fields in self._entries(Keys(self.settings.redis.namespace).predictions):
+            for ids in orjson.loads(fields[b"meta"])["ids"]:
+                found.add(ids[:BASE_LENGTH] if isinstance(ids, str) else ids[1])
+        return found
+
+    def _entries(self, stream: str) -> Iterator[dict[bytes, bytes]]:
+        last = "-"
+        while True:
+            try:
+                batch: Any = self.redis.xrange(stream, last, count=5000)
+            except REDIS_FAULTS as error:
+                raise AssertionError(f"{stream} cannot be read: {error}") from error
+            yield from (fields for _, fields in batch)
+            if not batch:
+                return
+            last = f"({batch[-1][0].decode()}"
+
+
+def _settings(folder: Path) -> Settings:
+    ports = free_ports(6)
+    inference, management, metrics = ports[:3]
+    return Settings(
+        home=folder / "home",
+        models_dir=folder / "models",
+        data_dir=folder,
+        log_level="WARNING",
+        redis=RedisSettings(port=ports[3]),
+        mlflow=MlflowSettings(port=ports[4]),
+        gateway=GatewaySettings(port=ports[5], processes=GATEWAYS, timeout_s=GATEWAY_TIMEOUT_S),
+        torchserve=TorchserveSettings(
+            inference_port=inference, management_port=management, metrics_port=metrics, heap_mb=256, workers=WORKERS
+        ),
+        stream=StreamSettings(max_entries=5_000_000),
+        deployer=DeployerSettings(poll_s=0.5),
+    )
