@@ -27,7 +27,7 @@ from serving.routing import Route, Share
 from stack import cli
 from stack.feature_status import read_features
 from stack.status import _use_case
-from tests.torchserve_process import USE_CASE
+from tests.torchserve_process import use_case_file
 
 NOW = datetime.now(UTC)
 
@@ -56,7 +56,7 @@ class Registry:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, redis_server: str, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "toy.py").write_text(USE_CASE.replace("NAME", "toy"))
+    (tmp_path / "models" / "toy.py").write_text(use_case_file())
     for name, value in (
         ("HOME", tmp_path / "home"), ("MODELS_DIR", tmp_path / "models"), ("REDIS__URL", redis_server),
         ("REDIS__NAMESPACE", namespace),
