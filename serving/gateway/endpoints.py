@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
@@ -136,7 +137,7 @@ def timeout_of(headers: RawHeaders) -> float | None:
     return int(value) / 1000
 
 
-class _Stored:
+class _Stored(ABC):
     """An endpoint that answers once what it was sent is stored."""
 
     def __init__(self) -> None:
@@ -149,9 +150,9 @@ class _Stored:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @abstractmethod
     def read(self, call: Call) -> Callable[[], Awaitable[Reply]]:
         """Check a call, and return what stores it."""
-        raise NotImplementedError
 
 
 async def _answer(store: Callable[[], Awaitable[Reply]], respond: Respond) -> None:
