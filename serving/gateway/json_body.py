@@ -132,10 +132,12 @@ def _members(document: dict[str, Any]) -> int:
         if type(value) is dict:
             count += len(value)
         elif type(value) is list:
-            for item in value:
-                if type(item) is dict:
-                    count += len(item)
+            count += sum(map(len, value if set(map(type, value)) == {dict} else filter(_is_object, value)))
     return count
+
+
+def _is_object(value: Any) -> bool:
+    return type(value) is dict
 
 
 def _refuse_duplicates(body: bytes) -> None:
