@@ -1,4 +1,4 @@
-"""Serving: everything issue 4 asks for, each figure beside its peers' under the same load in the same call."""
+"""Serving: what it must reach, each figure beside its peers' under the same load in the same call."""
 
 from __future__ import annotations
 
