@@ -157,7 +157,8 @@ class GatewayProtocol(HttpToolsProtocol):
             call.size += len(body)
             if call.size > self._door.max_body_bytes:
                 call.parts.clear()
-                self._refuse(call, too_large(self._door.max_body_bytes), is_last=True)
+                if call.started:  # else when it is its turn
+                    self._refuse(call, too_large(self._door.max_body_bytes), is_last=True)
 
     def on_message_complete(self) -> None:
         """Answer a call whose body is there."""
@@ -249,7 +250,7 @@ class GatewayProtocol(HttpToolsProtocol):
             return
         if other is not None:
             call.respond(other)
-        elif size > most:
+        elif size > most or call.size > most:
             self._refuse(call, too_large(most), is_last=True)
         elif self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
