@@ -14,7 +14,7 @@ from bench.servers.evergreen import forget_predictions
 from bench.servers.service import Service, World, require_right
 from bench.workload import SHAPES
 
-SECONDS = 3.0
+SECONDS = 2.0
 TURNS = 5
 _CALLED = {"one": "one instance", "rank": "one user x 50", "many": "one user x 250"}
 Start = Callable[[World], AbstractContextManager[Service]]
