@@ -39,6 +39,38 @@ NOTES = (
         "Most of it is one round trip by redis-py: the row of the bare MGET shows what a tenth of Feast's time leaves"
         " for anything more.",
     ),
+    Note(
+        "one instance, 1 connection, p50",
+        "TorchServe",
+        "Both go through TorchServe: HTTP in its JVM, its queue, a socket to the worker, and in the worker one read and"
+        " one write of Redis and the model. What the gateway saves is the batching delay of 1 ms, what it adds is its"
+        " own hop.",
+    ),
+    Note(
+        "one instance, 1 connection, p50",
+        "FastAPI",
+        "The peer reads Redis and runs the model in the process that the client talks to, and logs nothing: one hop"
+        " where there are three (gateway, JVM, worker), and one round trip to Redis instead of two.",
+    ),
+    Note(
+        "one instance, 64 connections: Evergreen",
+        "FastAPI",
+        "CPU per call: gateway 76 us (a third of it the protocol and system calls that a bare echo needs too), JVM 40,"
+        " workers 46, Redis 8, the load generator 12, on two cores for all of them. The peer needs 290 us and 13 of"
+        " Redis.",
+    ),
+    Note(
+        "one user x 50",
+        "",
+        "CPU per call: gateway 170 us, JVM 40, workers 230 (a third of it writing and sending the prediction log, 10 kB"
+        " a call), Redis 85 (a part of it the log). The peer by hand logs nothing: 410 us and 52 of Redis.",
+    ),
+    Note(
+        "one instance, 64 connections: Evergreen",
+        "bare ASGI echo",
+        "The whole product has TorchServe, its workers and Redis on the same two cores; the row of the gateway alone"
+        " shows what authentication, routing, checking, ids and metrics cost.",
+    ),
 )
 
 # shown above an area's table
