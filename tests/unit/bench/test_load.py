@@ -15,7 +15,7 @@ def test_every_answer_is_counted_and_some_are_kept_with_what_was_asked(serving, 
     assert run.statuses[200] == len(run.latency_s) > 0
     assert run.rate == pytest.approx(len(run.latency_s) / run.seconds)
     assert 0 < run.percentile_ms(50) <= run.percentile_ms(99)
-    assert 0 < run.own_cpu < 1.1
+    assert run.own_cpu > 0  # the server is a thread of this process, so that its share is in it
     assert len(run.kept) == (len(run.latency_s) - 1) // KEEP_EVERY + 1
     assert {kept.body for kept in run.kept if kept.body != b"%d" % kept.request} == set()
 
