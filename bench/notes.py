@@ -55,15 +55,15 @@ NOTES = (
     Note(
         "one instance, 64 connections: Evergreen",
         "FastAPI",
-        "CPU per call: gateway 76 us (a third of it the protocol and system calls that a bare echo needs too), JVM 40,"
-        " workers 46, Redis 8, the load generator 12, on two cores for all of them. The peer needs 290 us and 13 of"
-        " Redis.",
+        "The CPU rows of this area say where it goes: more than half is the gateway's, of which the protocol and the"
+        " system calls are what a bare echo needs too; the rest is TorchServe's two hops, Redis and the log. The peer has one"
+        " process where these are four, and no log.",
     ),
     Note(
         "one user x 50",
         "",
-        "CPU per call: gateway 170 us, JVM 40, workers 230 (a third of it writing and sending the prediction log, 10 kB"
-        " a call), Redis 85 (a part of it the log). The peer by hand logs nothing: 410 us and 52 of Redis.",
+        "The CPU rows of this area say where it goes: about equal parts gateway and workers, then Redis. Of a worker's"
+        " call the features take most, the log about half as long. The peer by hand logs nothing.",
     ),
     Note(
         "one instance, 64 connections: Evergreen",

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 _FAILURES = 5
 _OPEN_S = 1.0
-_LONGEST_OPEN_S = (
-    2.0  # one call every two seconds costs a host nothing, and is how long one that is back goes unnoticed
-)
+# one call every two seconds costs a host nothing, and is how long one that is back goes unnoticed
+_LONGEST_OPEN_S = 2.0
 
 
 @dataclass(slots=True)
