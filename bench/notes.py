@@ -56,8 +56,8 @@ NOTES = (
         "one instance, 64 connections: Evergreen",
         "FastAPI",
         "The CPU rows of this area say where it goes: more than half is the gateway's, of which the protocol and the"
-        " system calls are what a bare echo needs too; the rest is TorchServe's two hops, Redis and the log. The peer has one"
-        " process where these are four, and no log.",
+        " system calls are what a bare echo needs too; the rest is TorchServe's two hops, Redis and the log. The"
+        " peer has one process where these are four, and no log.",
     ),
     Note(
         "one user x 50",
