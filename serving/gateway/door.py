@@ -54,12 +54,14 @@ class Door:
         Raises:
             RequestError: as `Access.check` says.
             DependencyDown: likewise.
+            Overloaded: if it would wait too long.
         """
         key = header(headers, b"x-api-key")
         if endpoint is None:
             self._access.check(key, None, None)
         else:
             self._access.check(key, endpoint.scope, endpoint.use_case)
+            endpoint.require_room()
 
     def admit_to_page(self, headers: RawHeaders) -> None:
         """Return if the request may see metrics and documents: from this machine, or with any key; not counted."""

@@ -64,6 +64,10 @@ class Predict:
         self._metrics = metrics
         self._watch = watch
 
+    def require_room(self) -> None:
+        """Refuse a call before it is even read, if it would wait too long."""
+        self._predictor.require_room()
+
     def begin(self, call: Call, respond: Respond) -> None:
         """Answer ``{"instances": […]}`` with scores, prediction ids, the version and what was degraded."""
         began_s, trace = monotonic(), self._watch.begin(call.headers)
@@ -77,7 +81,6 @@ class Predict:
                 respond(result)
 
         try:
-            self._predictor.require_room()
             self._predictor.ask(self._read(call, trace.traceparent if trace else None), done)
         except EvergreenError as error:
             self._watch.failed(error, trace, began_s)
@@ -142,6 +145,9 @@ class _Stored(ABC):
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def require_room(self) -> None:
+        """Return: what is stored does not wait for anybody."""
 
     def begin(self, call: Call, respond: Respond) -> None:
         """Begin to answer; `respond` gets the reply or what went wrong."""

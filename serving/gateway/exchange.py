@@ -70,6 +70,14 @@ class Endpoint(Protocol):
         """The use case it is about, or all of them: an API key must be good for each."""
         ...
 
+    def require_room(self) -> None:
+        """Return if a call may come in; asked before its body is read.
+
+        Raises:
+            Overloaded: if it would wait too long.
+        """
+        ...
+
     def begin(self, call: Call, respond: Respond) -> None:
         """Begin to answer; `respond` is called now or later, exactly once unless this raises.
 

@@ -37,13 +37,16 @@ class Infer:
         self._scorer = scorer
         self._max_body_bytes = max_body_bytes
 
+    def require_room(self) -> None:
+        """Refuse a call before it is even read, if it would wait too long."""
+        self._scorer.require_room(self._name)
+
     def begin(self, call: Call, respond: Respond, version: str | None = None) -> None:
         """Answer with the outputs that the request names; `version` is the one that must, None whichever does.
 
         Raises:
             EvergreenError: if it cannot be answered.
         """
-        self._scorer.require_room(self._name)
         timeout_s = timeout_of(call.headers)
         body = inflate(call.body, _text(call.headers, b"content-encoding") or "", self._max_body_bytes)
         request = read_request(body, _text(call.headers, _HEADER_LENGTH))

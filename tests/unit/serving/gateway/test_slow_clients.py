@@ -14,10 +14,12 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from core.clock import ManualClock
+from core.errors import Overloaded
 from core.settings import Settings
 from core.use_case import UseCase
 from features.streams import Keys
 from serving.gateway.app import Outside, build_gateway
+from serving.gateway.coalescer import Coalescer
 from serving.gateway.model_caller import MemoryModelCaller
 from serving.gateway.protocol import GatewayProtocol
 from serving.gateway.request_clock import ServerTime
@@ -105,6 +107,25 @@ async def test_a_body_that_is_announced_too_large_is_refused_unread(port: int) -
     assert said.startswith(b"HTTP/1.1 413") and b"connection: close" in said
     said = await ask(port, CALL + b"Content-Length: 2049\r\nExpect: 100-continue\r\n\r\n")
     assert said.startswith(b"HTTP/1.1 413"), "it is not told to go on"
+
+
+async def test_what_would_wait_too_long_is_refused_unread(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(self: Coalescer, use_case: str, version: str, n: int = 1) -> None:
+        raise Overloaded("No room.")
+
+    head = CALL + b"Content-Length: %d\r\n\r\n" % len(ROW)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(20):
+        with monkeypatch.context() as full:
+            full.setattr(Coalescer, "require_room", is_full)
+            writer.write(head)
+            said = await reader.readuntil(b'"No room.')
+        writer.write(ROW + head + ROW)  # what was refused is dropped, what comes next is answered
+        await reader.readuntil(b"}")
+        answer = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert said.startswith(b"HTTP/1.1 503") and b"retry-after: 1" in said and b"connection: close" not in said
+    assert answer.startswith(b"HTTP/1.1 200")
 
 
 async def test_others_are_served_beside_many_slow_ones(port: int) -> None:
