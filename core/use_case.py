@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from core.errors import LeakageError, UseCaseError
+from core.policy import Policy as Policy
 from core.serving_policy import Serving
 
 if TYPE_CHECKING:
@@ -93,42 +94,6 @@ class DataCheck:
 
     name: str
     keep: Callable[[pd.DataFrame], Any]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    """When to retrain, on what, and what a new version must show.
-
-    Args:
-        training_window: labelled rows this far back are trained on.
-        holdout_rows: newest labelled rows, kept out of training, on which versions are compared.
-        min_rows: fewest labelled rows (training and holdout together) to train on.
-        monitor_window: predictions this far back are watched.
-        monitor_every: event time between two looks, in replays (live, prefect.yaml's schedule counts).
-        materialize_every: time between two refreshes of the batch views that are computed from events; in replays, of
-            those that read tables, too (live, these follow prefect.yaml's schedule).
-        min_monitor_rows: fewest rows in the window for a verdict.
-        drift_threshold: distance (Evidently's, per column) above which a column counts as drifted.
-        drift_share: share of columns that must drift to call for a retrain.
-        performance_drop: relative rise of log-loss over the version's reference that calls for a retrain.
-        retrain_every: event time after which the champion is retrained in any case.
-        cooldown: event time after a retrain in which drift and performance trigger nothing.
-        min_gain: relative reduction of log-loss on the holdout a challenger must show to be promoted.
-    """
-
-    training_window: timedelta = timedelta(days=90)
-    holdout_rows: int = 2000
-    min_rows: int = 4000
-    monitor_window: timedelta = timedelta(days=7)
-    monitor_every: timedelta = timedelta(days=7)
-    materialize_every: timedelta = timedelta(days=28)
-    min_monitor_rows: int = 500
-    drift_threshold: float = 0.2
-    drift_share: float = 0.3
-    performance_drop: float = 0.15
-    retrain_every: timedelta = timedelta(days=90)
-    cooldown: timedelta = timedelta(days=5)
-    min_gain: float = 0.0
 
 
 class Classifier(Protocol):

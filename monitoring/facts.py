@@ -1,0 +1,217 @@
+"""What is known at one look, as plain numbers: what decisions are made from, and recorded with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+Kind = Literal["data", "prediction", "label", "concept"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A value and the bounds within which it lies with the confidence asked for."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentFacts:
+    """One segment of the labelled rows.
+
+    Args:
+        name: e.g. ``vendor_id=2``.
+        rows: labelled rows in it.
+        log_loss: in nats.
+        reference_log_loss: the version's on its holdout, in nats; None if the reference has too few such rows.
+    """
+
+    name: str
+    rows: int
+    log_loss: Interval
+    reference_log_loss: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerformanceFacts:
+    """Quality of the predictions whose label is there.
+
+    Args:
+        rows: labelled predictions.
+        coverage: labelled share of those whose label was due, in [0, 1]; None if none was due.
+        log_loss: in nats; None without rows.
+        auc: in [0, 1]; None unless both labels occur.
+        brier: in [0, 1]; None without rows.
+        base_rate: share of positive labels; None without rows.
+        from_at: of the first row.
+        to_at: of the last row.
+        segments: the worst first, against their references.
+    """
+
+    rows: int
+    coverage: float | None
+    log_loss: Interval | None
+    auc: Interval | None
+    brier: Interval | None
+    base_rate: float | None
+    from_at: datetime | None
+    to_at: datetime | None
+    segments: tuple[SegmentFacts, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateFacts:
+    """Quality estimated for predictions whose label is still out.
+
+    Args:
+        method: ``confidence`` for calibrated classifiers, else ``direct loss``.
+        rows: predictions without a label.
+        log_loss: estimated, in nats.
+        realised_error: mean absolute error of earlier estimates once their labels came, in nats; None if none did.
+        blind: why the estimate is not to be trusted; None if nothing speaks against it.
+    """
+
+    method: str
+    rows: int
+    log_loss: Interval
+    realised_error: float | None = None
+    blind: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnDrift:
+    """How far one column has moved.
+
+    Args:
+        column: its name, or ``score``, ``label``, ``residual``.
+        kind: of drift.
+        effect: distance, in standard deviations of the reference or as it is defined for codes.
+        threshold: the largest distance to be expected without drift.
+        importance: of the feature to the version, in [0, 1]; 0 if unknown.
+        segment: in which segment; empty: everywhere.
+    """
+
+    column: str
+    kind: Kind
+    effect: float
+    threshold: float
+    importance: float = 0.0
+    segment: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriftFacts:
+    """What has moved.
+
+    Args:
+        rows: predictions compared.
+        columns: how many were compared.
+        over: those over their thresholds in this window, the most important first.
+        windows_over: of the newest windows, how many had any over its threshold, by kind.
+        called: kinds of drift that are called, by k of n windows with hysteresis.
+    """
+
+    rows: int
+    columns: int
+    over: tuple[ColumnDrift, ...] = ()
+    windows_over: dict[Kind, int] | None = None
+    called: tuple[Kind, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    """Something wrong with the data themselves, which no retrain cures.
+
+    Args:
+        column: where; empty: everywhere.
+        kind: e.g. ``nulls``, ``unit``, ``stuck``, ``category gone``, ``swapped``, ``stale source``, ``duplicates``,
+            ``labels missing``, ``labels flipped``, ``clock``.
+        detail: one sentence with the numbers.
+    """
+
+    column: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossPoint:
+    """Mean loss of one window.
+
+    Args:
+        at: its end.
+        rows: labelled rows.
+        log_loss: in nats.
+    """
+
+    at: datetime
+    rows: int
+    log_loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorFacts:
+    """Everything a decision at one look is made from.
+
+    Args:
+        as_of: the moment of the look.
+        version: the version that answers, None if there is none.
+        trained_at: what moment that version was trained as of, None if unknown.
+        last_retrain_at: what moment the newest retrain was called for, None if there was none.
+        rows: predictions of that version in the window.
+        reference_log_loss: the version's log-loss when it was made, in nats; None if unknown.
+        labels_since_training: labels that no training has seen.
+        performance: None if it was not measured.
+        estimate: None if nothing could be estimated.
+        drift: None if it was not measured.
+        faults: of the data.
+        losses: of the version's windows so far, oldest first.
+        retrain_s: what the last retrains took, in compute seconds; None if unknown.
+        rows_per_day: predictions asked for a day, lately.
+        look_every_s: event seconds until the next look.
+    """
+
+    as_of: datetime
+    version: str | None
+    trained_at: datetime | None
+    last_retrain_at: datetime | None
+    rows: int
+    reference_log_loss: float | None = None
+    labels_since_training: int = 0
+    performance: PerformanceFacts | None = None
+    estimate: EstimateFacts | None = None
+    drift: DriftFacts | None = None
+    faults: tuple[Fault, ...] = ()
+    losses: tuple[LossPoint, ...] = ()
+    retrain_s: float | None = None
+    rows_per_day: float = 0.0
+    look_every_s: float = 0.0
+
+    def with_(self, **changed: Any) -> MonitorFacts:
+        """The same with some facts replaced."""
+        return replace(self, **changed)
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON, for the ledger."""
+        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return found
+
+    @classmethod
+    def from_json(cls, recorded: Any) -> MonitorFacts:
+        """The facts that were recorded.
+
+        Raises:
+            pydantic.ValidationError: if they are not such facts.
+        """
+        return _adapter().validate_python(recorded)
+
+
+@cache
+def _adapter() -> TypeAdapter[MonitorFacts]:
+    return TypeAdapter(MonitorFacts)
