@@ -198,7 +198,7 @@ class UseCase:
     estimator: Callable[[tuple[str, ...]], Classifier]
     history: Callable[[Path], History]
     checks: tuple[DataCheck, ...] = ()
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
     serving: Serving = field(default_factory=Serving)
     replay: ReplaySpan | None = None
     categorical: tuple[str, ...] = ()
