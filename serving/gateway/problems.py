@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -176,13 +177,8 @@ class Problem:
 
 def problem_for(error: errors.EvergreenError) -> Problem:
     """The document that tells a client about `error`; a class the map lacks counts as its nearest base."""
-    kind = next(cls for cls in type(error).__mro__ if cls in STATUS)
-    status = STATUS[kind]
-    document: dict[str, Any] = {
-        "type": f"urn:evergreen:problem:{_words(_public(kind)).replace(' ', '-')}",
-        "title": _words(_public(kind)).capitalize(),
-        "status": status,
-    }
+    head = _head(type(error))
+    document: dict[str, Any] = {**head}
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, errors.RequestError):
         document |= {"detail": error.detail, "field": error.field, "remedy": error.remedy}
@@ -201,7 +197,19 @@ def problem_for(error: errors.EvergreenError) -> Problem:
         headers = ((b"www-authenticate", _CHALLENGE),)
     if isinstance(error, errors.LimitReached):
         headers = _limit_headers(error)
-    return Problem(status, orjson.dumps(document), headers)
+    return Problem(head["status"], orjson.dumps(document), headers)
+
+
+@cache
+def _head(kind: type[errors.EvergreenError]) -> dict[str, Any]:
+    """What all problems of a kind have in common."""
+    known = next(cls for cls in kind.__mro__ if cls in STATUS)
+    words = _words(_public(known))
+    return {
+        "type": f"urn:evergreen:problem:{words.replace(' ', '-')}",
+        "title": words.capitalize(),
+        "status": STATUS[known],
+    }
 
 
 def _limit_headers(error: errors.LimitReached) -> tuple[tuple[bytes, bytes], ...]:
