@@ -177,8 +177,13 @@ class Problem:
 
 def problem_for(error: errors.EvergreenError) -> Problem:
     """The document that tells a client about `error`; a class the map lacks counts as its nearest base."""
-    head = _head(type(error))
-    document: dict[str, Any] = {**head}
+    kind = next(cls for cls in type(error).__mro__ if cls in STATUS)
+    status, name = STATUS[kind], _words(_public(kind))
+    document: dict[str, Any] = {
+        "type": f"urn:evergreen:problem:{name.replace(' ', '-')}",
+        "title": name.capitalize(),
+        "status": status,
+    }
     headers: tuple[tuple[bytes, bytes], ...] = ()
     if isinstance(error, errors.RequestError):
         document |= {"detail": error.detail, "field": error.field, "remedy": error.remedy}
@@ -197,19 +202,7 @@ def problem_for(error: errors.EvergreenError) -> Problem:
         headers = ((b"www-authenticate", _CHALLENGE),)
     if isinstance(error, errors.LimitReached):
         headers = _limit_headers(error)
-    return Problem(head["status"], orjson.dumps(document), headers)
-
-
-@cache
-def _head(kind: type[errors.EvergreenError]) -> dict[str, Any]:
-    """What all problems of a kind have in common."""
-    known = next(cls for cls in kind.__mro__ if cls in STATUS)
-    words = _words(_public(known))
-    return {
-        "type": f"urn:evergreen:problem:{words.replace(' ', '-')}",
-        "title": words.capitalize(),
-        "status": STATUS[known],
-    }
+    return Problem(status, orjson.dumps(document), headers)
 
 
 def _limit_headers(error: errors.LimitReached) -> tuple[tuple[bytes, bytes], ...]:
@@ -256,5 +249,6 @@ def _public(kind: type[errors.EvergreenError]) -> str:
     return "InvalidField" if kind is InvalidFields else kind.__name__
 
 
+@cache  # one per class; under overload each refusal asks for it
 def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()
