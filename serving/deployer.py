@@ -173,9 +173,7 @@ class Deployer:
         refused = self._refusals.of(use_case)
         busy = {live.version if live else None} | ({version for _, version in found.wanted.named} - refused)
         busy |= {*(found.route.versions if found.route else ()), *in_flight(found.reports, use_case)}
-        kept = (
-            found.loaded | found.packed
-        )  # a deployer may have been killed between letting go of the one and the other
+        kept = found.loaded | found.packed  # whoever lets go of both may be killed in between
         drained = self._draining.look(use_case, loaded=kept, busy=busy, now_s=self._monotonic())
         return Observed(
             wanted=found.wanted,
