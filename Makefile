@@ -9,6 +9,9 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 USE_CASE ?= taxi_tip
 KEEP ?=
 ONLY ?=
+# test processes; each file of tests runs in one of them
+PARALLEL ?= 2
+PYTEST = $(BIN)/python -m pytest -q -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -42,10 +45,10 @@ check: install $(MLSERVER)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit tests/contract
+	$(PYTEST) tests/unit tests/contract
 
 test: install $(MLSERVER)/.installed
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 bench: install
 	$(BIN)/python -m bench $(ONLY)

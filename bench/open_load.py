@@ -104,7 +104,7 @@ class _Loop:
     """The connections of an open loop, and what became of every call."""
 
     def __init__(self, port: int, requests: Sequence[bytes], due_s: Floats, connections: int) -> None:
-        self._port, self._requests, self._due_s = port, requests, due_s.tolist()
+        self._port, self._requests, self._due_s, self._most = port, requests, due_s.tolist(), connections
         self._poll = select.epoll()
         self._by_fd: dict[int, socket.socket] = {}
         self._call: dict[int, int] = {}
@@ -115,8 +115,6 @@ class _Loop:
         self.done_s = [float("inf")] * len(due_s)
         self.status = [UNANSWERED] * len(due_s)
         self.kept: list[Kept] = []
-        for _ in range(connections):
-            self._connect()
 
     def close(self) -> None:
         """Close all connections."""
@@ -134,6 +132,8 @@ class _Loop:
             if now > last:
                 return
             while following < n and due[following] <= now:
+                if not self._free and len(self._by_fd) < self._most:
+                    self._connect()  # not before: servers hang up on those who connect and ask nothing
                 if self._free:
                     self._send(self._free.pop(), following)
                 else:
@@ -180,8 +180,8 @@ class _Loop:
             self._free.remove(fd)
         else:
             self._note(call, 0)
-        self._connect()
         if self._waiting:
+            self._connect()
             self._send(self._free.pop(), self._waiting.popleft())
 
     def _note(self, call: int, status: int) -> None:

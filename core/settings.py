@@ -81,7 +81,7 @@ class GatewaySettings(_Group):
     max_body_bytes: int = Field(2_097_152, description="Largest request body, in bytes.", ge=1024)
     max_instances: int = Field(256, description="Most instances in one predict call.", ge=1, le=65_535)
     max_events: int = Field(1000, description="Most events or labels in one call.", ge=1)
-    max_pending: int = Field(16_384, description="Most instances waiting for the model before load is shed.", ge=1)
+    max_pending: int = Field(8_192, description="Most instances waiting for the model before load is shed.", ge=1)
     max_wait_s: float = Field(
         0.25, description="Seconds a request may be expected to wait for the model before load is shed.", gt=0
     )

@@ -32,6 +32,7 @@ from serving.standing import KIND, PASS, Standing, read_standing
 from serving.steps import Load, Smoke, Step
 from serving.torchserve.configuration import store
 from serving.torchserve.host import TorchServeHost
+from serving.torchserve.packer import packed_versions
 from serving.troubles import Troubles
 from serving.wanted import Wanted, read_wanted
 from serving.watch import Verdict, Watch
@@ -48,12 +49,14 @@ class Found:
     Args:
         wanted: what the registry asks for.
         loaded: versions that answer.
+        packed: versions whose archive is kept.
         route: what the gateways are told.
         reports: what they say, by their ids.
     """
 
     wanted: Wanted
     loaded: set[str]
+    packed: set[str]
     route: Route | None
     reports: Mapping[str, Report]
 
@@ -126,7 +129,11 @@ class Deployer:
             token = use_case_var.set(use_case)
             try:
                 found = Found(
-                    wanted.get(use_case, Wanted()), loaded.get(use_case, set()), routes.get(use_case), reports
+                    wanted.get(use_case, Wanted()),
+                    loaded.get(use_case, set()),
+                    packed_versions(self._at.store, use_case),
+                    routes.get(use_case),
+                    reports,
                 )
                 settled = self._act(use_case, plan(self._observe(use_case, found)))
             except Exception as error:  # likewise: whatever one use case meets must not stop the others
@@ -166,7 +173,8 @@ class Deployer:
         refused = self._refusals.of(use_case)
         busy = {live.version if live else None} | ({version for _, version in found.wanted.named} - refused)
         busy |= {*(found.route.versions if found.route else ()), *in_flight(found.reports, use_case)}
-        drained = self._draining.look(use_case, loaded=found.loaded, busy=busy, now_s=self._monotonic())
+        kept = found.loaded | found.packed  # whoever lets go of both may be killed in between
+        drained = self._draining.look(use_case, loaded=kept, busy=busy, now_s=self._monotonic())
         return Observed(
             wanted=found.wanted,
             live=live,

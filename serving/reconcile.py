@@ -55,7 +55,7 @@ class Observed:
         picked_up: whether all gateways follow the route.
         announced: whether the ledger's newest deployment was recorded as finished.
         refused: versions that are not to be tried (again) now.
-        drained: versions that no gateway has waited for in a while.
+        drained: versions, loaded or just packed, that no gateway has waited for in a while.
     """
 
     wanted: Wanted = field(default_factory=Wanted)
@@ -195,7 +195,8 @@ def _settle(seen: Observed, live: Live | None) -> list[Step]:
         steps.append(Load(previous))
     if live is None or (seen.route == _final(seen, live) and seen.picked_up):
         needed = {previous, *(seen.route.versions if seen.route else ())}
-        steps += [Unload(version) for version in sorted(seen.loaded & seen.drained - needed)]
+        needed |= {share.version for share in seen.shares.values() if share is not None}  # loaded again, maybe later
+        steps += [Unload(version) for version in sorted(seen.drained - needed)]
     return steps
 
 

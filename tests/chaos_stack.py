@@ -36,8 +36,9 @@ PARTS = ("redis", "mlflow", "torchserve", "gateway", "deployer")
 GATEWAYS = WORKERS = 2
 GATEWAY_TIMEOUT_S = 4.0
 _PATIENCE_S = 90.0
-# Two cores that also run the clients and load the next version are slow now and then, which is no version's fault.
-_SERVING = "Serving(bake=Bake(latency_floor=timedelta(seconds=5)))"
+# Two cores that also run the clients and load the next version are slow now and then, which is no version's fault; and
+# a bake that is over is written to the ledger, which is to hold nothing but what a test does.
+_SERVING = "Serving(bake=Bake(period=timedelta(hours=9), latency_floor=timedelta(seconds=5)))"
 
 
 class ChaosStack:
@@ -96,6 +97,14 @@ class ChaosStack:
         """The process that supervisord knows."""
         return self._stack.supervisor.states()[part].pid
 
+    def start_deployer(self) -> None:
+        """Let supervisord start it, and return at once."""
+        self._stack.supervisor.start("deployer")
+
+    def stop_deployer(self) -> None:
+        """Stop it, and return when it has ended."""
+        self._stack.supervisor.stop(["deployer"])
+
     def gateway_pids(self) -> list[int]:
         """The processes that answer clients, the one with most connections first."""
         found = psutil.Process(self.pid("gateway")).children()
@@ -116,11 +125,11 @@ class ChaosStack:
         healthy = known.healthy or known.ready
         return state.state == "RUNNING" and state.pid != killed and healthy(state.started_at)
 
-    def until(self, holds: Callable[[], bool], what: str) -> None:
+    def until(self, holds: Callable[[], bool], what: str, within_s: float = _PATIENCE_S) -> None:
         """Ask again and again."""
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + within_s
         while not holds():
-            assert time.monotonic() < deadline, f"{what} within {_PATIENCE_S:.0f} s; see {self.settings.home / 'logs'}"
+            assert time.monotonic() < deadline, f"{what} within {within_s:.0f} s; see {self.settings.home / 'logs'}"
             self._pause.wait(0.05)
 
     def stored_labels(self) -> set[str]:

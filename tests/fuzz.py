@@ -1,6 +1,7 @@
 """Requests made up from the OpenAPI document, valid and invalid, sent to a real gateway: no answer may be a 5xx.
 
-``python -m tests.fuzz 100000 2`` sends that many from that many processes, on a Redis of its own.
+``python -m tests.fuzz 100000 2`` sends at least that many from that many processes, on a Redis of its own; a third
+number is the first seed, for other requests than last time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +88,7 @@ def fuzz(redis_url: str, namespace: str, home: Path, *, cases: int, first_seed: 
         found = Found()
         for operation in small:
             _send(operation, GenerationMode.POSITIVE, session, _WITHOUT_A_BODY, first_seed, found)
-        share = -(-max(0, cases - found.statuses.total()) // (2 * len(bodies)))
+        share = max(1, -(-(cases - found.statuses.total()) // (2 * len(bodies))))
         for operation in bodies:
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                 _send(operation, mode, session, share, first_seed, found)
@@ -178,12 +180,16 @@ def _one(place: tuple[str, str, int, int]) -> Found:
     return fuzz(redis_url, f"fuzz-{number}", Path(home) / str(number), cases=cases, first_seed=number)
 
 
-def main(cases: int, processes: int) -> int:
+def main(cases: int, processes: int, first_seed: int = 0) -> int:
     """Send them, print what came back; 0 if all was as documented."""
-    started, found = time.monotonic(), Found()
-    with tempfile.TemporaryDirectory() as folder, running_redis(find_redis_server(), free_port(), Path(folder)) as url:
-        places = [(url, folder, -(-cases // processes), number) for number in range(processes)]
-        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    started, found, seeds = time.monotonic(), Found(), count(first_seed)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_redis(find_redis_server(), free_port(), Path(folder)) as url,
+        multiprocessing.get_context("spawn").Pool(processes) as pool,
+    ):
+        while (left := cases - found.statuses.total()) > 0 and not found.failures:  # Hypothesis may make fewer
+            places = [(url, folder, -(-left // processes), next(seeds)) for _ in range(processes)]
             for each in pool.imap_unordered(_one, places):
                 found.add(each)
     seconds = time.monotonic() - started
@@ -193,4 +199,5 @@ def main(cases: int, processes: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else os.cpu_count() or 1))
+    cases, processes, first_seed = (*map(int, sys.argv[1:]), *(10_000, os.cpu_count() or 1, 0)[len(sys.argv) - 1 :])
+    sys.exit(main(cases, processes, first_seed))

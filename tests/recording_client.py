@@ -8,11 +8,12 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+from serving.routing import Route
 from tests.torchserve_process import INSTANCE, expected_score
 
 BASE_LENGTH = 38
@@ -28,7 +29,7 @@ class Record:
     Args:
         answers: how many predictions each version answered.
         errors: how many calls ended with each status or fault.
-        wrong: answers whose score is not that of the version they name.
+        wrong: answers whose score is not that of the version they name, or whose version is not the entity's.
         moments: when each error was seen, in seconds of the monotonic clock.
         repeats: calls that were sent a second time because their connection broke.
         predicted: what the ids of each answered call begin with.
@@ -44,6 +45,12 @@ class Record:
     predicted: set[str] = field(default_factory=set)
     labels: set[str] = field(default_factory=set)
     slowest_s: float = 0.0
+
+    def faults(self, deadline_s: float) -> Iterator[str]:
+        """What must not be, whatever is done to the stack: wrong answers, and calls that hang."""
+        yield from (f"wrong answer: {wrong}" for wrong in self.wrong[:3])
+        if self.slowest_s > deadline_s:
+            yield f"a call took {self.slowest_s:.1f} s, more than {deadline_s:.1f} s"
 
     @property
     def outage_s(self) -> float:
@@ -64,6 +71,9 @@ class RecordingClients:
         pause_s: seconds between two calls of a thread.
         timeout_s: seconds after which a call counts as hung.
         feedback: whether labels are sent.
+
+    Attributes:
+        routes: those of which one says which version may answer for each entity; with none of them, any may.
     """
 
     def __init__(
@@ -77,6 +87,7 @@ class RecordingClients:
         feedback: bool = False,
     ) -> None:
         self.record = Record()
+        self.routes: Collection[Route] = ()
         self._port = port
         self._biases = biases
         self._pause_s = pause_s
@@ -116,10 +127,11 @@ class RecordingClients:
                 INSTANCE | {"shop": f"s{rng.randrange(_SHOPS)}", "amount": round(rng.uniform(0, 9), 2)}
                 for _ in range(rng.choice((1, 1, 3)))
             ]
+            routes = self.routes  # of the moment when it asks: those of the moment of the answer may be others
             answer = self._call(connection, "/v1/models/toy/predict", {"instances": rows})
             if answer is None:
                 continue
-            self._check(rows, answer)
+            self._check(rows, answer, {*routes, *self.routes})
             if self._feedback:
                 identity = answer["prediction_ids"][0]
                 labels = [{"prediction_id": identity, "label": rng.randrange(2)}]
@@ -128,14 +140,21 @@ class RecordingClients:
                         self.record.labels.add(identity)
         connection.close()
 
-    def _check(self, rows: list[dict[str, Any]], answer: dict[str, Any]) -> None:
+    def _check(self, rows: list[dict[str, Any]], answer: dict[str, Any], routes: Collection[Route]) -> None:
         versions = answer.get("model_versions") or [answer["model_version"]] * len(rows)
         biases = [self._biases.get(version, float("nan")) for version in versions]
         expected = [expected_score(row, bias) for row, bias in zip(rows, biases, strict=True)]
         right = all(abs(a - b) < _TOLERANCE for a, b in zip(answer["predictions"], expected, strict=True))
+        shops = [str(row["shop"]) for row in rows]
+        strangers = [
+            f"{version} answered for {shop}"
+            for version, shop in zip(versions, shops, strict=True)
+            if routes and version not in {route.version_for("toy", shop) for route in routes}
+        ]
         with self._lock:
             self.record.answers[answer["model_version"]] += 1
             self.record.predicted.add(answer["prediction_ids"][0][:BASE_LENGTH])
+            self.record.wrong += strangers
             if not right:
                 self.record.wrong.append(f"{versions} answered {answer['predictions']} instead of {expected}")
 

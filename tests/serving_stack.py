@@ -55,10 +55,20 @@ def is_announced(ledger: Ledger, version: str) -> bool:
 
 def worker_pids(settings: Settings, version: str) -> list[int]:
     """The TorchServe workers that are ready to answer for a version."""
+    return ready_workers(described(settings, version)[0])
+
+
+def ready_workers(version: dict[str, Any]) -> list[int]:
+    """The processes that are ready to answer for a version that TorchServe describes."""
+    return [worker["pid"] for worker in version["workers"] if worker["status"] == "READY"]
+
+
+def described(settings: Settings, which: str) -> list[dict[str, Any]]:
+    """What TorchServe says of a version, of ``all``, or, with nothing, of the one that answers who names none."""
     headers = {"Authorization": f"Bearer {Tokens(key_file(settings)).management()}"}
-    url = f"{settings.torchserve_management_url}/models/{USE_CASE}/{version}"
-    described: Any = httpx.get(url, headers=headers).json()
-    return [worker["pid"] for worker in described[0]["workers"] if worker["status"] == "READY"]
+    url = f"{settings.torchserve_management_url}/models/{USE_CASE}/{which}".rstrip("/")
+    found: list[dict[str, Any]] = httpx.get(url, headers=headers).json()
+    return found
 
 
 class ServingStack:

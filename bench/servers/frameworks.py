@@ -38,6 +38,7 @@ class _Plan:
         body: what it is asked.
         scores: what it answered.
         warm_s: as for `Service`.
+        pauses: as for `Service`.
     """
 
     argv: Callable[[int], list[str]]
@@ -47,6 +48,7 @@ class _Plan:
     body: Callable[[Ask], Any] = context_and_ads
     scores: Callable[[bytes], Any] = predictions
     warm_s: float = 0.5
+    pauses: bool = True
 
 
 def _started(name: str, prepare: Callable[[World, Path], _Plan]) -> Start:
@@ -63,7 +65,10 @@ def _started(name: str, prepare: Callable[[World, Path], _Plan]) -> Start:
         try:
             question = orjson.dumps(plan.body(asks("one")[0]))
             tree.wait(lambda: answers(port, plan.path, question))
-            yield Service(name, port, plan.path, (tree,), body=plan.body, scores=plan.scores, warm_s=plan.warm_s)
+            yield Service(
+                name, port, plan.path, (tree,), body=plan.body, scores=plan.scores, warm_s=plan.warm_s,
+                pauses=plan.pauses,
+            )  # fmt: skip
         finally:
             tree.end()
 
@@ -163,7 +168,10 @@ def _triton(workers: int) -> Callable[[World, Path], _Plan]:
         argv = [str(peer_python("triton")), "-m", "bench.servers.app_triton"]
         # its stub carries another Python 3.11 than this machine, under which its shared memory does not start
         env = {"BENCH_WORKERS": str(workers), "PYTRITON_HOME": str(home), "PYTRITON_NO_TENSORSTORE": "1"}
-        return _Plan(lambda port: argv, "/v2/models/ranker/infer", env, body=batched_tensors, scores=first_output)
+        return _Plan(
+            lambda port: argv, "/v2/models/ranker/infer", env, body=batched_tensors, scores=first_output,
+            pauses=False,  # its server ends by a segmentation fault when it goes on
+        )  # fmt: skip
 
     return prepare
 

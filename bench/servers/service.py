@@ -65,6 +65,7 @@ class Service:
         body: what it is asked, as JSON.
         scores: what it answered; None: it scores nothing.
         warm_s: seconds that it is asked before anything counts, each time it goes on after a pause.
+        pauses: whether it is paused while others have their turns; some do not survive it.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Service:
     body: Callable[[Ask], Any] = context_and_ads
     scores: Callable[[bytes], Sequence[float]] | None = predictions
     warm_s: float = 0.5
+    pauses: bool = True
 
     def requests(self, shape: str) -> list[bytes]:
         """Whole HTTP requests of a shape."""
@@ -82,7 +84,7 @@ class Service:
 
     def pause(self) -> None:
         """Take nothing from others."""
-        for tree in self.trees:
+        for tree in self.trees if self.pauses else ():
             tree.pause()
 
     def resume(self) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import orjson
@@ -23,6 +24,31 @@ def shared_world() -> Iterator[World]:
         model = folder / "model.onnx"
         model.write_bytes(model_bytes())
         yield World(port, folder, model)
+
+
+@contextmanager
+def apart(world: World, service: Service) -> Iterator[None]:
+    """The load generator on a core of its own, a service and Redis on the others; nothing changes on a single core.
+
+    What the load generator takes then says nothing of how much the service can do.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        with connect(world.redis_port) as client:
+            redis_server = psutil.Process(client.info("server")["process_id"])
+        for process in [redis_server, *(each for tree in service.trees for each in tree.processes())]:
+            _pin(process, cores[:-1])
+        os.sched_setaffinity(0, cores[-1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _pin(process: psutil.Process, cores: Iterable[int]) -> None:
+    for thread in process.threads():
+        with suppress(ProcessLookupError):
+            os.sched_setaffinity(thread.id, cores)
 
 
 def cpu_by_process(world: World, service: Service) -> dict[str, float]:

@@ -162,16 +162,21 @@ class Coalescer:
         self._metrics = metrics
         self._lanes: dict[tuple[str, str, str], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._is_full = False
         self.pending = 0
 
     def require_room(self, use_case: str, version: str, n: int = 1) -> None:
         """Refuse `n` more instances if they would wait too long.
 
+        When a call did not fit, all are refused until an answer has made room: how many instances a call has is known
+        only once it is read, and under overload most of the work would be to read calls in order to refuse them.
+
         Raises:
             Overloaded: saying why.
         """
         limits = self._limits
-        if self.pending + n > limits.max_pending:
+        if self._is_full or self.pending + n > limits.max_pending:
+            self._is_full = self.pending > 0  # else nothing would ever open it again
             self._metrics.shed(use_case, "queue full")
             raise Overloaded(f"{self.pending} instances are waiting for the model, {n} more are too many.")
         lane = self._lanes.get((use_case, version, "answer"))
@@ -216,6 +221,7 @@ class Coalescer:
 
     def _count(self, lane: _Lane, n: int) -> None:
         self.pending += n
+        self._is_full = self._is_full and n > 0
         self._metrics.pending = self.pending
         self._in_flight.add(lane.use_case, lane.version, n)
 

@@ -146,7 +146,7 @@ class _Stored(ABC):
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def require_room(self) -> None:
+    def require_room(self) -> None:  # noqa: B027 - not for subclasses to say
         """Return: what is stored does not wait for anybody."""
 
     def begin(self, call: Call, respond: Respond) -> None:

@@ -100,7 +100,11 @@ class GatewayMetrics:
 
     def shed(self, use_case: str, reason: str) -> None:
         """Count a request that was refused at once."""
-        self._shed.labels(use_case, reason).inc()
+        key = use_case, reason, "shed"
+        counter = self._children.get(key)
+        if counter is None:
+            counter = self._children[key] = self._shed.labels(use_case, reason)
+        counter.inc()
 
     def answered_by(self, use_case: str, version: str, n: int) -> None:
         """Count requests that a version answered."""

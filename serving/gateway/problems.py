@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import orjson
@@ -177,10 +178,10 @@ class Problem:
 def problem_for(error: errors.EvergreenError) -> Problem:
     """The document that tells a client about `error`; a class the map lacks counts as its nearest base."""
     kind = next(cls for cls in type(error).__mro__ if cls in STATUS)
-    status = STATUS[kind]
+    status, name = STATUS[kind], _words(_public(kind))
     document: dict[str, Any] = {
-        "type": f"urn:evergreen:problem:{_words(_public(kind)).replace(' ', '-')}",
-        "title": _words(_public(kind)).capitalize(),
+        "type": f"urn:evergreen:problem:{name.replace(' ', '-')}",
+        "title": name.capitalize(),
         "status": status,
     }
     headers: tuple[tuple[bytes, bytes], ...] = ()
@@ -248,5 +249,6 @@ def _public(kind: type[errors.EvergreenError]) -> str:
     return "InvalidField" if kind is InvalidFields else kind.__name__
 
 
+@cache  # one per class; under overload each refusal asks for it
 def _words(name: str) -> str:
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from pathlib import Path
@@ -44,6 +45,8 @@ class Handler:
         except EvergreenError as error:
             raise RuntimeError(str(error)) from error
         use_case_var.set(self._scoring.use_case.name)
+        gc.collect()
+        gc.freeze()  # what is here by now stays: full collections need not look at it while answers wait
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch of calls: one, as the host registers versions; more share a read and a run.

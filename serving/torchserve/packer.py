@@ -30,6 +30,12 @@ def archive_name(use_case: str, version: str) -> str:
     return f"{use_case}-{version}.mar"
 
 
+def packed_versions(store: Path, use_case: str) -> set[str]:
+    """The versions whose archive is in the store; none if there is no store yet."""
+    found = {path.stem.removeprefix(f"{use_case}-") for path in store.glob(f"{use_case}-*.mar")}
+    return {version for version in found if version.isdecimal()}
+
+
 def pack(folder: Path, store: Path, *, use_case: str, version: str) -> Path:
     """Verify a version's folder and write its archive into the store, at once or not at all.
 

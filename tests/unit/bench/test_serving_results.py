@@ -45,7 +45,9 @@ def test_with_one_connection_the_median_counts():
 
 
 def test_frameworks_count_by_the_best_of_them_and_the_echo_by_itself():
-    found = _with_targets(peer_results({NAME: _runs(900), "Triton": _runs(300), "MLflow": _runs(100)}))
+    found = _with_targets(
+        peer_results([{NAME: _runs(900), "Triton": _runs(300)}, {NAME: _runs(700), "MLflow": _runs(100)}])
+    )
     assert found == [(900, "Triton", True)]
     runs = {NAME: _runs(100), ALONE: _runs(700), "bare ASGI echo": _runs(1000)}
     assert [reached for _, _, reached in _with_targets(bare_results(64, runs))] == [True, False]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import DeploymentError, DigestMismatch
-from serving.torchserve.packer import pack, read_smoke, verify
+from serving.torchserve.packer import pack, packed_versions, read_smoke, verify
 from tests.torchserve_process import make_version, write_manifest
 
 
@@ -28,6 +28,13 @@ def test_the_same_version_packs_to_the_same_bytes(tmp_path: Path) -> None:
     first = pack(folder, tmp_path / "a", use_case="toy", version="7").read_bytes()
     (folder / "model.onnx").touch()
     assert pack(folder, tmp_path / "b", use_case="toy", version="7").read_bytes() == first
+
+
+def test_packed_versions_are_those_of_one_use_case(tmp_path: Path) -> None:
+    assert packed_versions(tmp_path / "store", "toy") == set()
+    for name in ("toy-7.mar", "toy-12.mar", ".toy-8.mar.77", "toy_b-3.mar", "toy-b-4.mar", "toy-9.mar.json"):
+        (tmp_path / name).touch()
+    assert packed_versions(tmp_path, "toy") == {"7", "12"}
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "use_case.py", "feature_spec.json", "smoke.json"])

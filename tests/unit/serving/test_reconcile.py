@@ -41,6 +41,7 @@ class World:
     barred: dict[str, str]
     route: Route | None
     loaded: set[str]
+    packed: set[str]
     bad: frozenset[str] = frozenset()
     picked_up: bool = False
     announced: bool = False
@@ -58,12 +59,13 @@ class World:
             picked_up=self.picked_up,
             announced=self.announced,
             refused=frozenset(self.refused),
-            drained=frozenset(self.loaded - set(self.route.versions if self.route else ())),
+            drained=frozenset((self.loaded | self.packed) - set(self.route.versions if self.route else ())),
         )
 
     def take(self, step: Step) -> bool:  # noqa: C901 - one short branch per kind of step
         match step:
             case Load(wanted):
+                self.packed.add(wanted)
                 if wanted in self.bad:
                     self.refused.add(wanted)
                     return False
@@ -106,7 +108,10 @@ class World:
             case Unload(wanted):
                 if self.route and wanted in self.route.versions:
                     self.outages.append(f"{wanted} is unloaded under its clients")
+                if wanted in {held.version for held in self.shares.values()}:
+                    self.outages.append(f"{wanted} cannot be loaded again while the registry is away")
                 self.loaded.discard(wanted)
+                self.packed.discard(wanted)
         return True
 
 
@@ -127,6 +132,7 @@ def worlds(draw: st.DrawFn, bad: bool = False) -> World:
         barred=barred,
         route=draw(st.none() | st.builds(Route, version, st.integers(1, 5), st.none() | share, st.none() | share)),
         loaded=draw(st.sets(version)),
+        packed=draw(st.sets(version)),
         bad=draw(st.frozensets(version)) if bad else frozenset(),
         picked_up=draw(st.booleans()),
         announced=draw(st.booleans()),

@@ -11,10 +11,12 @@ import pytest
 
 from core.errors import DependencyDown
 from registry.versions import Desired
+from serving.deployment import Stations
 from serving.model_host import MemoryModelHost
 from serving.routing import Route, Share
 from serving.standing import read_standing
 from tests.deployer_bench import Bench
+from tests.doomed import Fate, doomed
 
 
 @pytest.fixture
@@ -36,7 +38,11 @@ def poll(bench: Bench, times: int = 2) -> None:
 
 def now_at(bench: Bench, **stations: Any) -> None:
     """Let the running deployer meet other stations from now on."""
-    bench.deployer._at = bench.deployer._deployment._at = replace(bench.stations, **stations)
+    _meet(bench, replace(bench.stations, **stations))
+
+
+def _meet(bench: Bench, stations: Stations) -> None:
+    bench.deployer._at = bench.deployer._deployment._at = stations
 
 
 def route(bench: Bench) -> Route:
@@ -270,27 +276,8 @@ class Killed(BaseException):
     """The process is gone."""
 
 
-class Doomed:
-    """Stands before a station, and kills the process before or after the n-th write to any of them."""
-
-    def __init__(self, inner: Any, fate: list[int], is_before: bool) -> None:
-        self._inner, self._fate, self._is_before = inner, fate, is_before
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._inner, name)
-        if name not in ("register", "unregister", "prefer", "publish", "record", "deploy", "set_alias"):
-            return found
-
-        def write(*arguments: Any, **options: Any) -> Any:
-            self._fate[0] -= 1
-            if self._is_before and self._fate[0] == 0:
-                raise Killed
-            result = found(*arguments, **options)
-            if self._fate[0] == 0:
-                raise Killed
-            return result
-
-        return write
+def _die() -> None:
+    raise Killed
 
 
 def _start_canary(bench: Bench) -> None:
@@ -361,6 +348,7 @@ def _end_of(bench: Bench) -> dict[str, Any]:
         "aliases": bench.registry.desired()["toy"].aliases, "barred": standing.barred,
         "shares": {role: part.share for role, part in standing.parts.items()},
         "deployed": [d.version for d in bench.ledger.deployments("toy")],
+        "packed": sorted(path.name for path in bench.stations.store.iterdir()),
     }  # fmt: skip
 
 
@@ -375,12 +363,9 @@ def test_a_kill_at_any_write_ends_where_no_kill_does(scenario: Any, is_before: b
         bench.champion("1")
         poll(bench)
         scenario(bench)
-        fate = [n]
-        doomed = {
-            name: Doomed(getattr(bench.stations, name), fate, is_before)
-            for name in ("registry", "host", "routes", "ledger")
-        }
-        now_at(bench, **doomed)
+        fate = Fate(_die)
+        fate.seal(n, is_before=is_before)
+        _meet(bench, doomed(bench.stations, fate))
         try:
             _settle(bench)
         except Killed:
@@ -394,6 +379,6 @@ def test_a_kill_at_any_write_ends_where_no_kill_does(scenario: Any, is_before: b
             "running again changes nothing"
         )
         bench.ledger.close()
-        if fate[0] > 0:
+        if fate.is_pending:
             break
     assert kills >= 2 and ends[:-1] == ends[-1:] * kills

@@ -105,12 +105,20 @@ async def test_load_is_shed_at_once_when_too_much_is_waiting() -> None:
     rig.caller.gate.clear()
     waiting = rig.ask(1.0, 2.0)
     await _settle()
-    with pytest.raises(Overloaded):
-        rig.ask(1.0, 2.0)
+    for rows in ((1.0, 2.0), (1.0,)):  # a small one would fit, but nobody knows how large the next one is
+        with pytest.raises(Overloaded):
+            rig.ask(*rows)
     rig.caller.gate.set()
     await waiting
     await _settle()
     assert (await rig.ask(1.0, 2.0)).predictions == [1.0, 2.0], "what was answered makes room"
+
+
+async def test_a_call_that_never_fits_shuts_out_nobody_else() -> None:
+    rig = _Rig(max_pending=1)
+    with pytest.raises(Overloaded):
+        rig.ask(1.0, 2.0)
+    assert (await rig.ask(1.0)).predictions == [1.0]
 
 
 async def test_load_is_shed_when_the_model_would_take_too_long() -> None:
