@@ -104,26 +104,19 @@ def rows_to_detect(
     return int(np.ceil(rows * (detectable(standard_error, critical, power) / effect) ** 2))
 
 
-def block_weights(n: int, block_rows: int, resamples: int) -> npt.NDArray[np.float32]:
-    """How often each row is in each draw of circular blocks, float32 (resamples, n); each sums to about n."""
-    starts = _starts(n, block_rows, resamples)
-    weights = np.zeros((resamples, n + block_rows), dtype=np.float32)
-    draws = np.repeat(np.arange(resamples), starts.shape[1])
-    np.add.at(weights, (draws, starts.ravel()), 1)
-    np.add.at(weights, (draws, starts.ravel() + block_rows), -1)
-    counted = np.cumsum(weights, axis=1)
-    inside: npt.NDArray[np.float32] = counted[:, :n]
-    inside[:, :block_rows] += counted[:, n:]  # what runs over the end begins again
-    return inside
+def drawn_means(values: Floats, block_rows: int, resamples: int) -> Floats:
+    """Column means of draws of circular blocks, float64 (resamples, m), for values float64 (n, m) in order of time."""
+    means: Floats = _block_means(values, block_rows)[_starts(len(values), block_rows, resamples)].mean(axis=1)
+    return means
 
 
 def _starts(n: int, block_rows: int, resamples: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(_SEED).integers(0, n, (resamples, -(-n // block_rows)))
 
 
-def _block_means(differences: Floats, length: int) -> Floats:
+def _block_means(values: Floats, length: int) -> Floats:
     """Mean of the block that begins at each row, on a circle."""
-    sums = np.concatenate([[0.0], np.cumsum(np.concatenate([differences, differences[: length - 1]]))])
+    sums = np.cumsum(np.concatenate([np.zeros_like(values[:1]), values, values[: length - 1]]), axis=0)
     means: Floats = (sums[length:] - sums[:-length]) / length
     return means
 

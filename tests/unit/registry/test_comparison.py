@@ -121,7 +121,9 @@ def test_a_warm_start_goes_on_from_the_champion(use_case_file: UseCaseFile, make
 
 
 def test_a_warm_start_is_refused_where_there_is_none(make_use_case: MakeUseCase, make_rows: MakeRows) -> None:
-    boosted = make_use_case("HistGradientBoostingClassifier()", "from sklearn.ensemble import HistGradientBoostingClassifier")
+    boosted = make_use_case(
+        "HistGradientBoostingClassifier()", "from sklearn.ensemble import HistGradientBoostingClassifier"
+    )
     declared = selecting(boosted, Selection(kind="all", warm_start=True))
     with pytest.raises(TrainingError, match="HistGradientBoostingClassifier cannot go on"):
         build_candidates(declared, make_rows(600), datetime(2019, 3, 1, tzinfo=UTC), lambda: None)
