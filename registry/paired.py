@@ -7,7 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtrit
+from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy ships no types
 
 Floats = npt.NDArray[np.float64]
 
