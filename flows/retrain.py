@@ -78,9 +78,8 @@ def run_steps(
         promote(context, name, gate.version, Decision(gate.action, gate.reason), moment, lease)
         again = f"version {gate.version} was trained on exactly this data already"
         return record(context, name, moment, "skipped", again, decision_id)
-    candidate = train(declared, training)
-    verdict = compare(context, declared, candidate)
-    version = register(context, candidate, moment, lease, reason)
+    candidate, verdict = compare(context, declared, train(context, declared, training, moment), moment)
+    version, verdict = register(context, candidate, verdict, moment, lease, reason)
     recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})
     context.ledger.record(name, "gate", recorded, actor=ACTOR, as_of=moment, version=version)
     promote(context, name, version, verdict, moment, lease)
