@@ -166,6 +166,7 @@ class MonitorFacts:
         last_retrain_at: what moment the newest retrain was called for, None if there was none.
         rows: predictions of that version in the window.
         reference_log_loss: the version's log-loss when it was made, in nats; None if unknown.
+        reference_rows: how many rows that was measured on; 0 if unknown, and then it is taken to be exact.
         labels_since_training: labels that no training has seen.
         performance: None if it was not measured.
         estimate: None if nothing could be estimated.
@@ -183,6 +184,7 @@ class MonitorFacts:
     last_retrain_at: datetime | None
     rows: int
     reference_log_loss: float | None = None
+    reference_rows: int = 0
     labels_since_training: int = 0
     performance: PerformanceFacts | None = None
     estimate: EstimateFacts | None = None

@@ -1,0 +1,184 @@
+"""Training and judging in a replay, by the registry's own functions; what was trained is kept by what it is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+
+from core.decision import Decision
+from core.discovery import UseCaseFile
+from core.errors import NotEnoughData
+from core.policy import Policy
+from core.policy_json import policy_as_json
+from monitoring.look import LiveVersion
+from monitoring.replay.asked import Asked
+from monitoring.replay.simulation import Trained
+from registry.candidate import Candidate, build_candidate
+from registry.gate import HoldoutScores, judge
+from registry.scorer import OnnxScorer
+
+_FORMAT = "1"
+_REFERENCE_ROWS = 5000
+Ints = npt.NDArray[np.int64]
+
+
+class Trainings:
+    """Trains on what was known at a moment, once for all policies, and on disk for the next replay.
+
+    Args:
+        declared: the use case; of its policy everything but the trigger counts.
+        asked: everything asked.
+        history_key: names the history, as content.
+        folder: where fits are kept.
+    """
+
+    def __init__(self, declared: UseCaseFile, asked: Asked, history_key: str, folder: Path) -> None:
+        self._declared, self._asked, self._folder = declared, asked, folder
+        how = {k: v for k, v in policy_as_json(declared.use_case.policy).items() if k in _OF_A_FIT}
+        self._key = _digest(_FORMAT, history_key, declared.digest, orjson.dumps(how, option=orjson.OPT_SORT_KEYS))
+        self._locks: dict[datetime, threading.Lock] = defaultdict(threading.Lock)
+        self._guard = threading.Lock()
+        self._known: dict[datetime, tuple[Trained, ...]] = {}
+
+    def train(self, moment: datetime) -> tuple[Trained, ...]:
+        """See `monitoring.replay.simulation.Trainer`."""
+        with self._guard:
+            lock = self._locks[moment]
+        with lock:
+            if moment not in self._known:
+                self._known[moment] = self._read_or_fit(moment)
+            return self._known[moment]
+
+    @property
+    def all(self) -> tuple[Trained, ...]:
+        """Everything trained so far, by moment."""
+        return tuple(each for moment in sorted(self._known) for each in self._known[moment])
+
+    def _read_or_fit(self, moment: datetime) -> tuple[Trained, ...]:
+        path = self._folder / f"{_digest(self._key, moment.isoformat())}.npz"
+        found = _read(path)
+        if found is None:
+            found = self._fit(moment)
+            _write(path, found)
+        return (self._trained(moment, found),) if found["rows"].size else ()
+
+    def _fit(self, moment: datetime) -> dict[str, npt.NDArray[Any]]:
+        policy = self._declared.use_case.policy
+        rows = self._asked.training_rows(moment - policy.training_window, moment)
+        try:
+            with _on_one_thread():
+                began = time.thread_time()
+                candidate = build_candidate(self._declared, self._asked.training_set(rows))
+                compute_s = time.thread_time() - began
+        except NotEnoughData:
+            return {"rows": np.zeros(0, dtype=np.int64)}
+        return {
+            "rows": rows, "scores": self._score(candidate, int(rows[0])), "compute_s": np.array(compute_s),
+            "log_loss": np.array(candidate.profile["log_loss"]),
+        }  # fmt: skip
+
+    def _score(self, candidate: Candidate, first: int) -> npt.NDArray[np.float32]:
+        """Of all rows from the first it was trained on."""
+        return OnnxScorer(candidate.onnx).score(self._asked.matrix[first:])
+
+    def _trained(self, moment: datetime, found: Mapping[str, npt.NDArray[Any]]) -> Trained:
+        asked, rows = self._asked, found["rows"]
+        holdout = rows[-self._declared.use_case.policy.holdout_rows :]
+        scores = np.full(len(asked), np.nan, dtype=np.float32)
+        scores[rows[0] :] = found["scores"]
+        log_loss = float(found["log_loss"])
+        reference = _reference(asked, scores, holdout[-_REFERENCE_ROWS:])
+        version = f"{moment:%Y-%m-%dT%H:%M}"
+        return Trained(
+            version=version, as_of=moment, live=LiveVersion(version, moment, log_loss, reference, len(holdout)),
+            scores=scores, holdout=holdout, compute_s=float(found["compute_s"]),
+        )  # fmt: skip
+
+
+_OF_A_FIT = ("training_window", "holdout_rows", "min_rows", "materialize_every", "selections")
+
+
+@dataclass(frozen=True)
+class RegistryGate:
+    """Judges as a retrain does.
+
+    Args:
+        asked: everything asked.
+        policy: the use case's.
+    """
+
+    asked: Asked
+    policy: Policy
+
+    def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
+        """See `monitoring.replay.simulation.Gate`."""
+        judged = [(each, self._judge(each, champion)) for each in challengers]
+        return min(judged, key=lambda each: (each[1].action != "promote", each[0].live.log_loss))
+
+    def _judge(self, challenger: Trained, champion: Trained | None) -> Decision:
+        rows = challenger.holdout
+        labels = self.asked.label[rows]
+        before = None if champion is None else HoldoutScores(labels, champion.scores[rows], champion.version)
+        return judge(HoldoutScores(labels, challenger.scores[rows], challenger.version), before, self.policy)
+
+
+def _reference(asked: Asked, scores: npt.NDArray[np.float32], rows: Ints) -> pd.DataFrame:
+    """As `registry.version_folder` writes it."""
+    frame = pd.DataFrame(asked.matrix[rows], columns=list(asked.use_case.features.columns))
+    return frame.assign(score=scores[rows], label=asked.label[rows], at=asked.rows["at"].to_numpy()[rows])
+
+
+def own_policy(declared: UseCaseFile, policy: Policy) -> UseCaseFile:
+    """The use case with another policy."""
+    return replace(declared, use_case=replace(declared.use_case, policy=policy))
+
+
+class _on_one_thread:  # noqa: N801 - used like a function
+    """Keeps numerical libraries to one thread, so that replays side by side do not get into each other's way."""
+
+    def __enter__(self) -> None:
+        import sklearn.ensemble  # noqa: F401 - its thread pool must be there to be limited
+        from threadpoolctl import threadpool_limits
+
+        self._limits = threadpool_limits(1)
+
+    def __exit__(self, *failure: object) -> None:
+        self._limits.restore_original_limits()
+
+
+def _read(path: Path) -> dict[str, npt.NDArray[Any]] | None:
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as found:
+        return dict(found)
+
+
+def _write(path: Path, found: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Whole or not at all: another replay may read it at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, fresh = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    with os.fdopen(handle, "wb") as file:
+        np.savez(file, **found)
+    Path(fresh).replace(path)
+
+
+def _digest(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+        digest.update(b"\0")
+    return digest.hexdigest()[:32]

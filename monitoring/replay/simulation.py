@@ -1,0 +1,230 @@
+"""One policy on the past: look, decide, train, judge, promote, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from core.clock import Clock, ManualClock, from_us, to_us
+from core.decision import Decision
+from core.policy import Policy
+from core.use_case import UseCase
+from monitoring.facts import MonitorFacts
+from monitoring.look import LiveVersion, Past, Served, look, window_start
+from monitoring.performance import row_log_loss
+from monitoring.replay.asked import Asked
+from monitoring.triggers import RETRAIN, decide_retrain
+
+Scores = npt.NDArray[np.float32]
+Losses = npt.NDArray[np.float64]
+_COSTS = 3  # newest retrains whose mean is what the next one is expected to cost
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A version that was trained on the past.
+
+    Args:
+        version: its name: the moment, and what it was trained on.
+        as_of: the moment it was trained as of.
+        live: what a look needs of it.
+        scores: its answers to all that was asked, float32 (n,); NaN where it is never asked.
+        holdout: positions of the rows it was measured on, the newest that were labelled then.
+        compute_s: what it took.
+        facts: what the gate asks of it besides.
+    """
+
+    version: str
+    as_of: datetime
+    live: LiveVersion
+    scores: Scores
+    holdout: npt.NDArray[np.int64]
+    compute_s: float
+    facts: Any = None
+
+
+class Trainer(Protocol):
+    """Trains as of a moment. Must be repeatable: the same moment gives the same versions, whoever asks."""
+
+    def train(self, moment: datetime) -> tuple[Trained, ...]:
+        """A version for each selection of the policy; none if there are too few labels."""
+        ...
+
+
+class Gate(Protocol):
+    """Judges like the registry's gate. Must be pure."""
+
+    def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
+        """The best of the challengers, and whether it is to be promoted."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What came of one look.
+
+    Args:
+        at: the moment of the look.
+        decision: what was decided.
+        verdict: the gate's, if anything was trained.
+        champion: what answers from then on.
+    """
+
+    at: datetime
+    decision: Decision
+    verdict: Decision | None
+    champion: str
+
+
+@dataclass
+class Course:
+    """What a policy did, as long as it is on its way.
+
+    Args:
+        policy: its name.
+        steps: the looks.
+        scores: what was answered, float32 (n,); NaN before the first version.
+        compute_s: of all trainings, the first included.
+        retrains: how often training was called for, and done; the first training is not counted.
+        promoted: how many of them went live.
+        versions: what was trained, by name.
+    """
+
+    policy: str
+    scores: Scores
+    steps: list[Step] = field(default_factory=list)
+    compute_s: float = 0.0
+    retrains: int = 0
+    promoted: int = 0
+    versions: dict[str, Trained] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Which part of the past is simulated.
+
+    Args:
+        start: when the first version is trained.
+        end: where it ends.
+        every: event time between two looks.
+    """
+
+    start: datetime
+    end: datetime
+    every: timedelta
+
+    @property
+    def steps(self) -> int:
+        """How many looks there are."""
+        return max(0, -(-(self.end - self.start) // self.every) - 1)
+
+
+class Simulation:
+    """Runs one policy over the past.
+
+    Args:
+        asked: everything asked.
+        name: of the policy.
+        policy: the policy.
+        trainer: trains.
+        gate: judges.
+    """
+
+    def __init__(self, asked: Asked, name: str, policy: Policy, trainer: Trainer, gate: Gate) -> None:
+        self._asked = asked
+        self._use_case: UseCase = replace(asked.use_case, policy=policy)
+        self._policy = policy
+        self._trainer, self._gate = trainer, gate
+        self._course = Course(name, np.full(len(asked), np.nan, dtype=np.float32))
+        self._versions = np.full(len(asked), "", dtype=object)
+        self._looks: list[MonitorFacts] = []
+        self._costs: list[float] = []
+        self._champion: Trained | None = None
+        self._last_retrain_at: datetime | None = None
+
+    def run(self, span: Span, show: Callable[[int, int], None] = lambda done, steps: None) -> Course:
+        """Train a first version at the span's start, and look after it until its end."""
+        clock = ManualClock(span.start)
+        self._retrain(clock, first=True)
+        done = 0
+        while True:
+            since, until = clock.now(), min(clock.now() + span.every, span.end)
+            self._answer(since, until)
+            if until >= span.end:
+                return self._course
+            clock.advance(until - since)
+            self._look(clock)
+            done += 1
+            show(done, span.steps)
+
+    def _answer(self, since: datetime, until: datetime) -> None:
+        cut = self._asked.between(since, until)
+        if self._champion is not None:
+            self._course.scores[cut] = self._champion.scores[cut]
+            self._versions[cut] = self._champion.version
+
+    def _look(self, clock: Clock) -> None:
+        now = clock.now()
+        cut = self._asked.between(window_start(self._use_case, now), now)
+        served = Served(
+            self._asked.predictions(cut, self._course.scores, self._versions), self._asked.labels(cut, now)
+        )
+        live = self._champion.live if self._champion else None
+        facts = look(self._use_case, live, served, self._past(now), as_of=now)
+        decision = decide_retrain(facts, self._policy)
+        self._looks.append(facts)
+        verdict = self._retrain(clock) if decision.action == RETRAIN else None
+        champion = self._champion.version if self._champion else ""
+        self._course.steps.append(Step(at=now, decision=decision, verdict=verdict, champion=champion))
+
+    def _past(self, now: datetime) -> Past:
+        since = max(filter(None, (self._last_retrain_at, self._champion and self._champion.as_of)), default=None)
+        known = self._asked.known_us
+        new = 0 if since is None else int(((known > to_us(since)) & (known <= to_us(now))).sum())
+        cost = float(np.mean(self._costs[-_COSTS:])) if self._costs else None
+        return Past(
+            looks=self._looks, last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new
+        )
+
+    def _retrain(self, clock: Clock, *, first: bool = False) -> Decision | None:
+        made = self._trainer.train(clock.now())
+        if not made:
+            return None
+        if not first:
+            self._last_retrain_at = clock.now()
+        chosen, verdict = self._gate.judge(made, self._champion)
+        course, cost = self._course, sum(each.compute_s for each in made)
+        self._costs.append(cost)
+        course.compute_s += cost
+        course.retrains += not first
+        course.versions |= {each.version: each for each in made}
+        if verdict.action == "promote":
+            course.promoted += not first
+            self._champion = chosen
+        return verdict
+
+
+def losses_of(asked: Asked, scores: Scores) -> Losses:
+    """Loss of every row in nats, float64 (n,); NaN where there is no score or no label."""
+    found = np.full(len(asked), np.nan)
+    there = (asked.label >= 0) & ~np.isnan(scores)
+    found[there] = row_log_loss(asked.label[there].astype(np.float64), scores[there].astype(np.float64))
+    return found
+
+
+def step_of(asked: Asked, span: Span) -> npt.NDArray[np.int64]:
+    """Which step each row was asked in, from 0; -1 before the first and after the last."""
+    step = (asked.at_us - to_us(span.start)) // (span.every // timedelta(microseconds=1))
+    outside = (asked.at_us < to_us(span.start)) | (asked.at_us >= to_us(span.end))
+    return np.where(outside, -1, step)
+
+
+def moments_of(span: Span) -> list[datetime]:
+    """When each step begins: the start, and every look."""
+    every_us = span.every // timedelta(microseconds=1)
+    return [from_us(to_us(span.start) + i * every_us) for i in range(span.steps + 1)]
