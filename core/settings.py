@@ -116,6 +116,15 @@ class TelemetrySettings(_Group):
     service_name: str = Field("evergreen-gateway", description="What traces are filed under.", min_length=1)
 
 
+class ReplaySettings(_Group):
+    """Trying policies on the past."""
+
+    task_runner: Literal["threads", "dask", "ray"] = Field(
+        "threads", description="What runs policies side by side; 'dask' and 'ray' need prefect-dask or prefect-ray."
+    )
+    workers: int = Field(0, description="Policies replayed at a time; 0: one per processor.", ge=0, le=256)
+
+
 class LedgerSettings(_Group):
     """The append-only record of decisions."""
 
@@ -178,6 +187,7 @@ class Settings(BaseSettings):
     host: HostSettings = HostSettings()
     gateway: GatewaySettings = GatewaySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    replay: ReplaySettings = ReplaySettings()
     ledger: LedgerSettings = LedgerSettings()
     stream: StreamSettings = StreamSettings()
     deployer: DeployerSettings = DeployerSettings()

@@ -92,7 +92,7 @@ class Course:
         compute_s: of all trainings, the first included.
         retrains: how often training was called for, and done; the first training is not counted.
         promoted: how many of them went live.
-        versions: what was trained, by name.
+        trained_at: the moments something was trained at.
     """
 
     policy: str
@@ -101,7 +101,7 @@ class Course:
     compute_s: float = 0.0
     retrains: int = 0
     promoted: int = 0
-    versions: dict[str, Trained] = field(default_factory=dict)
+    trained_at: list[datetime] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +202,7 @@ class Simulation:
         self._costs.append(cost)
         course.compute_s += cost
         course.retrains += not first
-        course.versions |= {each.version: each for each in made}
+        course.trained_at.append(clock.now())
         if verdict.action == "promote":
             course.promoted += not first
             self._champion = chosen
