@@ -10,7 +10,7 @@ import pandas as pd
 
 from core.use_case import UseCase
 from monitoring.drift import draw_drift, measure_drift, served_columns
-from monitoring.performance import join_labels, measure
+from monitoring.performance import Performance, join_labels, measure
 from monitoring.triggers import DriftFacts, MonitorFacts
 
 
@@ -76,7 +76,7 @@ def look(
         return facts
     answered = served.predictions.loc[served.predictions["version"] == live.version]
     recent = _recent(use_case, live, served, as_of)
-    performance = measure(join_labels(answered, served.labels, use_case.label.horizon, as_of))
+    performance = Performance.of(measure(join_labels(answered, served.labels, use_case.label.horizon, as_of)))
     drift = None
     if len(recent) >= policy.min_monitor_rows:
         report = measure_drift(
