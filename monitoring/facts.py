@@ -75,6 +75,10 @@ class EstimateFacts:
         log_loss: estimated, in nats.
         realised_error: mean absolute error of earlier estimates once their labels came, in nats; None if none did.
         blind: why the estimate is not to be trusted; None if nothing speaks against it.
+        auc: estimated, in [0, 1]; None by ``direct loss``.
+        brier: estimated, in [0, 1]; None by ``direct loss``.
+        from_at: of the first of these predictions; None if it was not recorded.
+        to_at: of the last.
     """
 
     method: str
@@ -82,6 +86,10 @@ class EstimateFacts:
     log_loss: Interval
     realised_error: float | None = None
     blind: str | None = None
+    auc: Interval | None = None
+    brier: Interval | None = None
+    from_at: datetime | None = None
+    to_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

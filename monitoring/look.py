@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from core.use_case import UseCase
 from monitoring.drift import draw_drift, served_columns
-from monitoring.facts import Interval, LossPoint, MonitorFacts, PerformanceFacts
-from monitoring.performance import join_labels, measure, row_log_loss
+from monitoring.estimate import estimate
+from monitoring.facts import EstimateFacts, LossPoint, MonitorFacts, PerformanceFacts
+from monitoring.performance import join_labels, measure
 
 _DAY_S = 86_400.0
 _LOSSES = 64
@@ -97,10 +97,15 @@ def look(use_case: UseCase, live: LiveVersion | None, served: Served, past: Past
         return facts
     answered = served.predictions.loc[served.predictions["version"] == live.version]
     recent = _recent(use_case, served.predictions, as_of)
-    performance = _performance(join_labels(answered, served.labels, use_case.label.horizon, as_of))
+    labelled = join_labels(answered, served.labels, use_case.label.horizon, as_of)
+    performance = measure(
+        labelled, segments=policy.segments, reference=live.reference, categorical=use_case.categorical,
+        confidence=policy.gate.confidence,
+    )  # fmt: skip
     return facts.with_(
         rows=len(_recent(use_case, answered, as_of)),
         performance=performance,
+        estimate=_estimate(live, answered, labelled, past.looks),
         losses=_losses(facts, performance, past.looks),
         rows_per_day=len(recent) / (policy.monitor_window.total_seconds() / _DAY_S),
     )
@@ -122,6 +127,15 @@ def _recent(use_case: UseCase, predictions: pd.DataFrame, as_of: datetime) -> pd
     return predictions.loc[predictions["at"] >= as_of - use_case.policy.monitor_window]
 
 
+def _estimate(
+    live: LiveVersion, answered: pd.DataFrame, labelled: pd.DataFrame, looks: Sequence[MonitorFacts]
+) -> EstimateFacts | None:
+    """Of the version's predictions without a label."""
+    has_label = labelled.index[labelled["label"].notna()]
+    earlier = [each.estimate for each in looks if each.version == live.version and each.estimate is not None]
+    return estimate(answered.drop(index=has_label), live.reference, labelled, earlier=earlier)
+
+
 def _losses(
     facts: MonitorFacts, seen: PerformanceFacts | None, looks: Sequence[MonitorFacts]
 ) -> tuple[LossPoint, ...]:
@@ -130,20 +144,3 @@ def _losses(
     if seen is None or seen.log_loss is None:
         return before
     return (*before, LossPoint(at=facts.as_of, rows=seen.rows, log_loss=seen.log_loss.value))[-_LOSSES:]
-
-
-def _performance(labelled: pd.DataFrame) -> PerformanceFacts:
-    seen = measure(labelled)
-    if not seen.rows:
-        return PerformanceFacts(rows=0, coverage=None, log_loss=None, auc=None, brier=None, base_rate=None,
-                                from_at=None, to_at=None)  # fmt: skip
-    rows = labelled.loc[labelled["label"].notna()]
-    losses = row_log_loss(rows["label"].to_numpy(np.float64), rows["score"].to_numpy(np.float64))
-    half = 1.96 * float(losses.std()) / seen.rows**0.5
-    auc_half = 1.96 * 0.5 / seen.rows**0.5
-    return PerformanceFacts(
-        rows=seen.rows, coverage=seen.coverage, from_at=seen.from_at, to_at=seen.to_at, base_rate=seen.base_rate,
-        log_loss=Interval(value=seen.log_loss, low=seen.log_loss - half, high=seen.log_loss + half),
-        auc=Interval(value=seen.auc, low=seen.auc - auc_half, high=seen.auc + auc_half),
-        brier=Interval(value=seen.brier, low=seen.brier, high=seen.brier),
-    )  # fmt: skip
