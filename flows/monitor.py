@@ -10,6 +10,7 @@ from prefect.events import emit_event
 from core.decision import Decision
 from core.use_case import UseCase
 from flows.context import FlowContext, open_context
+from flows.past import past_of
 from flows.skew import audit
 from flows.versions import live_version
 from monitoring.look import Served, draw_page, look, window_start
@@ -17,8 +18,6 @@ from monitoring.triggers import decide_retrain
 
 ACTOR = "flow monitor"
 RETRAIN_REQUESTED = "evergreen.retrain.requested"
-# Older triggers cannot matter: at one look an hour this is half a year.
-_TRIGGERS = 5000
 
 
 @flow(name="monitor")
@@ -57,7 +56,7 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
         context.log.predictions(name, since=since, until=moment), context.log.labels(name, since=since, known_by=moment)
     )
     live = live_version(context, name)
-    facts = look(use_case, live, served, as_of=moment, last_retrain_at=last_retrain_at(context, name))
+    facts = look(use_case, live, served, past_of(context, name, live, moment), as_of=moment)
     decision = decide_retrain(facts, use_case.policy)
     decision_id = context.ledger.record(
         name, "trigger", decision, actor=ACTOR, as_of=moment, version=facts.version
@@ -65,20 +64,12 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
     if decision.action == "retrain":
         request_retrain(name, moment, decision, decision_id)
     pages = context.settings.home / "reports" / name
-    if live is not None and facts.drift is not None:
-        worth_a_page = decision.action == "retrain" or not any(pages.glob(f"*-v{live.version}.html"))
+    if live is not None and facts.rows >= use_case.policy.min_monitor_rows:
+        worth_a_page = decision.action != "wait" or not any(pages.glob(f"*-v{live.version}.html"))
         if worth_a_page:
             page = pages / f"{moment:%Y-%m-%dT%H%M%S}-v{live.version}.html"
             draw_page(use_case, live, served, as_of=moment, page=page)
     return decision
-
-
-def last_retrain_at(context: FlowContext, name: str) -> datetime | None:
-    """What moment the newest retrain was called for, by whom ever; those that failed do not count."""
-    triggers = context.ledger.entries(name, kind="trigger", limit=_TRIGGERS)
-    failed = {entry.evidence.get("decision_id") for entry in triggers if entry.action == "failed"}
-    called = (entry for entry in triggers if entry.action == "retrain" and str(entry.id) not in failed)
-    return next((entry.as_of for entry in called), None)
 
 
 def request_retrain(name: str, moment: datetime, decision: Decision, decision_id: int) -> None:

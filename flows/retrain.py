@@ -72,7 +72,7 @@ def run_steps(
     """Collect, check, train, judge, register, promote."""
     name = declared.use_case.name
     training = collect(context, declared, moment)
-    known = {"fingerprint": training.fingerprint, "decision_id": decision_id}
+    known: dict[str, str | float] = {"fingerprint": training.fingerprint, "decision_id": decision_id}
     gate = trained_before(context, name, moment, training.fingerprint)
     if gate is not None and gate.version is not None:
         promote(context, name, gate.version, Decision(gate.action, gate.reason), moment, lease)
@@ -81,6 +81,7 @@ def run_steps(
     candidate = train(declared, training)
     verdict = compare(context, declared, candidate)
     version = register(context, candidate, moment, lease, reason)
+    known |= {"compute_s": sum(candidate.timings.values())}
     recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})
     context.ledger.record(name, "gate", recorded, actor=ACTOR, as_of=moment, version=version)
     promote(context, name, version, verdict, moment, lease)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -21,5 +22,7 @@ def live_version(context: FlowContext, use_case: str) -> LiveVersion | None:
     if deployed is None:
         return None
     info = context.registry.info(use_case, deployed.version)
-    reference = pd.read_parquet(fetch_version(context, use_case, deployed.version) / "reference.parquet")
-    return LiveVersion(deployed.version, info.as_of, info.log_loss, reference)
+    folder = fetch_version(context, use_case, deployed.version)
+    reference = pd.read_parquet(folder / "reference.parquet")
+    rows = int(json.loads((folder / "profile.json").read_bytes())["rows"])
+    return LiveVersion(deployed.version, info.as_of, info.log_loss, reference, rows)

@@ -1,0 +1,59 @@
+"""What came before a look, as the ledger and the log have it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+
+from core.clock import MICROSECOND
+from core.ledger import Entry
+from flows.context import FlowContext
+from monitoring.facts import MonitorFacts
+from monitoring.look import LOOKS, LiveVersion, Past
+
+# Older triggers cannot matter: at one look an hour this is half a year.
+_TRIGGERS = 5000
+_COSTS = 3
+
+
+def past_of(context: FlowContext, name: str, live: LiveVersion | None, moment: datetime) -> Past:
+    """What a look at `moment` needs to know of the time before it."""
+    triggers = context.ledger.entries(name, kind="trigger", limit=_TRIGGERS)
+    last, looks = last_retrain_at(triggers), _looks(triggers, moment)
+    known = [when for when in (last, live.trained_at if live else None) if when is not None]
+    new = _new_labels(context, name, max(known), looks, moment) if known else 0
+    return Past(looks=looks, last_retrain_at=last, retrain_s=_retrain_s(context, name), labels_since_training=new)
+
+
+def last_retrain_at(triggers: list[Entry]) -> datetime | None:
+    """What moment the newest retrain was called for, by whom ever; those that failed do not count.
+
+    Args:
+        triggers: entries of that kind, the newest first.
+    """
+    failed = {entry.evidence.get("decision_id") for entry in triggers if entry.action == "failed"}
+    called = (entry for entry in triggers if entry.action == "retrain" and str(entry.id) not in failed)
+    return next((entry.as_of for entry in called), None)
+
+
+def _looks(triggers: list[Entry], moment: datetime) -> list[MonitorFacts]:
+    """The newest looks before this one, oldest first; one that is repeated does not come before itself."""
+    recorded = (entry.evidence["facts"] for entry in triggers if "facts" in entry.evidence and entry.as_of < moment)
+    found = [MonitorFacts.from_json(facts) for facts, _ in zip(recorded, range(LOOKS), strict=False)]
+    return found[::-1]
+
+
+def _retrain_s(context: FlowContext, name: str) -> float | None:
+    gates = context.ledger.entries(name, kind="gate", limit=_COSTS)
+    costs = [float(entry.evidence["compute_s"]) for entry in gates if "compute_s" in entry.evidence]
+    return float(np.mean(costs)) if costs else None
+
+
+def _new_labels(
+    context: FlowContext, name: str, since: datetime, looks: list[MonitorFacts], moment: datetime
+) -> int:
+    """Labels known after `since`; those up to the look before were counted then."""
+    before = looks[-1] if looks and looks[-1].as_of >= since else None
+    counted, start = (before.labels_since_training, before.as_of) if before else (0, since)
+    return counted + len(context.log.labels(name, since=start + MICROSECOND, known_by=moment))
