@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,19 @@ import pandas as pd
 from core.decision import Decision
 from core.use_case import Policy, UseCase
 from registry import metrics
+from registry.gate_evidence import (
+    calibration_evidence,
+    difference_evidence,
+    leakage_evidence,
+    old_regime_evidence,
+    policy_evidence,
+    scores_evidence,
+    segment_evidence,
+)
+from registry.verdict import rejudge
 from registry.version_folder import LoadedVersion
 
 Matrix = npt.NDArray[np.float32]
-
-_RESAMPLES = 500
-_CONFIDENCE = 0.95
-_SEED = 0
-_CELLS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -28,14 +33,18 @@ class HoldoutScores:
     """What a version answers on labelled rows.
 
     Args:
-        labels: int64 (n,), 0 or 1.
+        labels: int64 (n,), 0 or 1, in order of time.
         scores: float32 (n,), in the same order.
         version: for the record; empty for one that is not registered yet.
+        reference_log_loss: the version's on its own holdout, when it was made, in nats; None if unknown.
+        reference_auc: likewise, in [0, 1].
     """
 
     labels: metrics.Labels
     scores: metrics.Scores
     version: str = ""
+    reference_log_loss: float | None = None
+    reference_auc: float | None = None
 
 
 def score_rows(
@@ -43,6 +52,8 @@ def score_rows(
     rows: pd.DataFrame,
     labels: metrics.Labels,
     build_matrix: Callable[[UseCase, pd.DataFrame], Matrix],
+    *,
+    name: str = "",
 ) -> HoldoutScores:
     """Score rows with a version's own features, which may differ from those of today's use-case file.
 
@@ -52,22 +63,45 @@ def score_rows(
         labels: their labels.
         build_matrix: the version's feature matrix of such rows, from its own use case: point_in_time_matrix
             over the offline log.
+        name: its number, for the record.
     """
     matrix = build_matrix(version.use_case_file.use_case, rows)
-    return HoldoutScores(labels, version.scorer.score(matrix))
+    profile = version.profile
+    return HoldoutScores(
+        labels, version.scorer.score(matrix), name, reference_log_loss=profile.get("log_loss"),
+        reference_auc=profile.get("auc"),
+    )  # fmt: skip
 
 
-def judge(challenger: HoldoutScores, champion: HoldoutScores | None, policy: Policy) -> Decision:
+def judge(
+    challenger: HoldoutScores,
+    champion: HoldoutScores | None,
+    policy: Policy,
+    *,
+    segments: Mapping[str, npt.NDArray[Any]] | None = None,
+    features: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    old_regime: tuple[HoldoutScores, HoldoutScores] | None = None,
+    tried: int = 1,
+    latency_ratio: float | None = None,
+) -> Decision:
     """Compare two versions on the same rows by log-loss.
 
-    ``promote`` when the challenger's log-loss is lower by at least the policy's ``min_gain``; ``reject`` when it
-    is higher beyond the paired bootstrap interval; ``keep`` it as challenger otherwise. Without a champion it
-    must beat the rows' own base rate.
+    ``promote`` when the challenger's gain is at least the policy's ``min_gain`` and told from none with the policy's
+    confidence, and nothing that the policy asks besides speaks against it; ``reject`` when it is worse with that
+    confidence, or seems to know the label; ``keep`` it as challenger otherwise, with what it takes to tell. Without a
+    champion it must beat the rows' own base rate. The verdict is made from the evidence alone, by
+    `registry.verdict.rejudge`.
 
     Args:
         challenger: its answers.
         champion: the live version's answers on the same rows; None if there is none yet.
         policy: the use case's.
+        segments: values (n,) by which parts of the rows are looked at separately, by column.
+        features: the challenger's feature columns (n,), float32, by name: looked at for leaks.
+        old_regime: challenger and champion on labelled rows from before the training window.
+        tried: how many candidates this one is the best of on these rows: with more than one, chance finds a winner
+            more easily, and the bounds widen for it. Source: Bonferroni, in Dunn (1961).
+        latency_ratio: time to answer in a staged host over the champion's; None: not measured.
 
     Returns:
         promote, keep or reject, with the numbers.
@@ -75,70 +109,69 @@ def judge(challenger: HoldoutScores, champion: HoldoutScores | None, policy: Pol
     Raises:
         ValueError: if there are no rows, or not the same.
     """
-    if not len(challenger.labels) or len(challenger.labels) != len(challenger.scores):
-        raise ValueError(f"cannot judge {len(challenger.scores)} scores on {len(challenger.labels)} labels")
-    if champion is None:
-        return _judge_first(challenger)
+    _require_scores(challenger)
+    evidence: dict[str, Any] = {
+        "rows": len(challenger.labels),
+        "base_rate": float(challenger.labels.mean()),
+        "base_rate_log_loss": metrics.base_rate_log_loss(challenger.labels),
+        "challenger": {"version": challenger.version} | scores_evidence(challenger.labels, challenger.scores),
+        "policy": policy_evidence(policy),
+        "leakage": leakage_evidence(features or {}, challenger.labels),
+    }
+    if champion is not None:
+        _require_same_rows(challenger, champion)
+        evidence |= _against(challenger, champion, policy, segments or {}, tried)
+        if old_regime is not None and len(old_regime[0].labels):
+            _require_same_rows(*old_regime)
+            evidence["old_regime"] = old_regime_evidence(
+                old_regime[0].labels, old_regime[0].scores, old_regime[1].scores, policy.gate.confidence
+            )
+        if latency_ratio is not None:
+            evidence["latency"] = {"ratio": latency_ratio}
+    return rejudge(evidence)
+
+
+def with_latency(decision: Decision, latency: Mapping[str, Any]) -> Decision:
+    """The same comparison judged again with what was measured in a staged host.
+
+    Args:
+        decision: of `judge`.
+        latency: ``ratio`` and whatever else is worth keeping, or ``skipped`` with the reason.
+    """
+    return rejudge({**decision.evidence, "latency": dict(latency)})
+
+
+def _against(
+    challenger: HoldoutScores,
+    champion: HoldoutScores,
+    policy: Policy,
+    segments: Mapping[str, npt.NDArray[Any]],
+    tried: int,
+) -> dict[str, Any]:
+    """What is measured of a challenger beside a champion."""
+    labels, confidence = challenger.labels, policy.gate.confidence
+    losses = metrics.row_log_loss(labels, challenger.scores)
+    champion_losses = metrics.row_log_loss(labels, champion.scores)
+    known = {"version": champion.version} | scores_evidence(labels, champion.scores)
+    known |= {"reference_log_loss": champion.reference_log_loss, "reference_auc": champion.reference_auc}
+    difference = difference_evidence(champion_losses, losses, 1 - (1 - confidence) / max(tried, 1))
+    return {
+        "champion": known,
+        "tried": tried,
+        **difference,
+        "segments": segment_evidence(
+            champion_losses, losses, segments, confidence=confidence, min_rows=policy.gate.min_segment_rows
+        ),
+        "calibration": calibration_evidence(labels, challenger.scores, champion.scores, confidence),
+    }
+
+
+def _require_scores(scored: HoldoutScores) -> None:
+    if not len(scored.labels) or len(scored.labels) != len(scored.scores):
+        raise ValueError(f"cannot judge {len(scored.scores)} scores on {len(scored.labels)} labels")
+
+
+def _require_same_rows(challenger: HoldoutScores, champion: HoldoutScores) -> None:
+    _require_scores(challenger)
     if not np.array_equal(challenger.labels, champion.labels) or len(champion.scores) != len(champion.labels):
         raise ValueError("challenger and champion were not scored on the same rows")
-    losses = metrics.row_log_loss(challenger.labels, challenger.scores)
-    champion_losses = metrics.row_log_loss(champion.labels, champion.scores)
-    mean, champion_mean = float(losses.mean()), float(champion_losses.mean())
-    low, high = paired_interval(champion_losses - losses)
-    gain = champion_mean - mean
-    relative = gain / champion_mean if champion_mean > 0 else 0.0
-    evidence = _evidence(challenger, champion) | {
-        "gain": gain,
-        "relative_gain": relative,
-        "gain_interval": [low, high],
-        "confidence": _CONFIDENCE,
-        "min_gain": policy.min_gain,
-    }
-    numbers = f"log-loss {mean:.4f} against the champion's {champion_mean:.4f} on the same {len(losses)} newest rows"
-    interval = f"{_CONFIDENCE:.0%} interval of the difference {low:+.4f} to {high:+.4f}"
-    if gain > 0 and relative >= policy.min_gain:
-        return Decision("promote", f"{numbers}: {relative:.2%} better ({interval}).", evidence)
-    if high < 0:
-        return Decision("reject", f"{numbers}: {-relative:.2%} worse ({interval}).", evidence)
-    wanted = f"at least {policy.min_gain:.1%} is wanted" if policy.min_gain > 0 else "it must be better"
-    return Decision("keep", f"{numbers}: {relative:+.2%}, {wanted} ({interval}).", evidence)
-
-
-def paired_interval(differences: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Bounds within which the mean of paired differences lies with 95 % confidence.
-
-    Source: Efron (1979), percentile bootstrap, 500 resamples of rows with a fixed seed.
-    """
-    rng, n = np.random.default_rng(_SEED), len(differences)
-    at_once = max(1, _CELLS_AT_ONCE // n)
-    means = [
-        differences[rng.integers(0, n, (min(at_once, _RESAMPLES - start), n))].mean(axis=1)
-        for start in range(0, _RESAMPLES, at_once)
-    ]
-    tail = (1 - _CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def _judge_first(challenger: HoldoutScores) -> Decision:
-    loss = metrics.log_loss(challenger.labels, challenger.scores)
-    base = metrics.base_rate_log_loss(challenger.labels)
-    evidence = _evidence(challenger, None) | {"base_rate_log_loss": base}
-    numbers = f"log-loss {loss:.4f} against {base:.4f} of the base rate on {len(challenger.labels)} newest rows"
-    if loss < base:
-        return Decision("promote", f"first version, {numbers}: better.", evidence)
-    return Decision("reject", f"first version, {numbers}: no better than a constant.", evidence)
-
-
-def _evidence(challenger: HoldoutScores, champion: HoldoutScores | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"rows": len(challenger.labels), "base_rate": float(challenger.labels.mean())}
-    for role, scored in (("challenger", challenger), ("champion", champion)):
-        if scored is not None:
-            found[role] = {
-                "version": scored.version,
-                "log_loss": metrics.log_loss(scored.labels, scored.scores),
-                "auc": metrics.auc(scored.labels, scored.scores),
-                "brier": metrics.brier(scored.labels, scored.scores),
-                "calibration_error": metrics.calibration_error(scored.labels, scored.scores),
-            }
-    return found
