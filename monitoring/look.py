@@ -15,6 +15,8 @@ from monitoring.estimate import estimate
 from monitoring.facts import EstimateFacts, LossPoint, MonitorFacts, PerformanceFacts
 from monitoring.performance import join_labels, measure
 
+LOOKS = 16
+"""How many looks before are looked back on."""
 _DAY_S = 86_400.0
 _LOSSES = 64
 """How many points of the loss curve are kept with a decision."""
@@ -57,7 +59,7 @@ class Past:
     """What came before a look.
 
     Args:
-        looks: facts of the looks before, oldest first; a few of the newest are enough.
+        looks: facts of the newest `LOOKS` looks before, oldest first.
         last_retrain_at: what moment the newest retrain was called for; None if there was none.
         retrain_s: what retrains took lately, in compute seconds; None if unknown.
         labels_since_training: labels that no training has seen.

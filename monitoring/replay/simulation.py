@@ -15,7 +15,7 @@ from core.decision import Decision
 from core.policy import Policy
 from core.use_case import UseCase
 from monitoring.facts import MonitorFacts
-from monitoring.look import LiveVersion, Past, Served, look, window_start
+from monitoring.look import LOOKS, LiveVersion, Past, Served, look, window_start
 from monitoring.performance import row_log_loss
 from monitoring.replay.asked import Asked
 from monitoring.triggers import RETRAIN, decide_retrain
@@ -188,7 +188,7 @@ class Simulation:
         new = 0 if since is None else int(((known > to_us(since)) & (known <= to_us(now))).sum())
         cost = float(np.mean(self._costs[-_COSTS:])) if self._costs else None
         return Past(
-            looks=self._looks, last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new
+            looks=self._looks[-LOOKS:], last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new
         )
 
     def _retrain(self, clock: Clock, *, first: bool = False) -> Decision | None:
