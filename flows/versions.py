@@ -6,13 +6,24 @@ from pathlib import Path
 
 import pandas as pd
 
+from core.use_case import UseCase
 from flows.context import FlowContext
+from flows.references import load_reference
 from monitoring.look import LiveVersion
+from monitoring.profile import ReferenceProfile
 
 
 def fetch_version(context: FlowContext, use_case: str, version: str) -> Path:
     """A version's verified folder; kept under ``versions/`` in the home folder."""
     return context.registry.fetch(use_case, version, context.settings.home / "versions" / use_case / version)
+
+
+def live_reference(context: FlowContext, use_case: UseCase) -> ReferenceProfile | None:
+    """The reference profile of the version that answers clients now; None if there is none."""
+    deployed = context.ledger.live(use_case.name)
+    if deployed is None:
+        return None
+    return load_reference(use_case, fetch_version(context, use_case.name, deployed.version))
 
 
 def live_version(context: FlowContext, use_case: str) -> LiveVersion | None:

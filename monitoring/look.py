@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from core.use_case import UseCase
-from monitoring.drift import draw_drift, measure_drift, served_columns
+from monitoring.drift_page import draw_drift, measure_drift, served_columns
 from monitoring.performance import join_labels, measure
 from monitoring.triggers import DriftFacts, MonitorFacts
 
