@@ -55,8 +55,8 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
     served = Served(
         context.log.predictions(name, since=since, until=moment), context.log.labels(name, since=since, known_by=moment)
     )
-    live = live_version(context, name)
-    facts = look(use_case, live, served, past_of(context, name, live, moment), as_of=moment)
+    live = live_version(context, use_case)
+    facts = look(use_case, live, served, past_of(context, use_case, live, moment), as_of=moment)
     decision = decide_retrain(facts, use_case.policy)
     decision_id = context.ledger.record(
         name, "trigger", decision, actor=ACTOR, as_of=moment, version=facts.version

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
 from core.clock import MICROSECOND
 from core.ledger import Entry
+from core.use_case import UseCase
 from flows.context import FlowContext
 from monitoring.facts import MonitorFacts
-from monitoring.look import LOOKS, LiveVersion, Past
+from monitoring.look import LiveVersion, Past, worth_remembering
 
 # Older triggers cannot matter: at one look an hour this is half a year.
 _TRIGGERS = 5000
 _COSTS = 3
 
 
-def past_of(context: FlowContext, name: str, live: LiveVersion | None, moment: datetime) -> Past:
+def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, moment: datetime) -> Past:
     """What a look at `moment` needs to know of the time before it."""
+    name = use_case.name
     triggers = context.ledger.entries(name, kind="trigger", limit=_TRIGGERS)
-    last, looks = last_retrain_at(triggers), _looks(triggers, moment)
+    last, looks = last_retrain_at(triggers), _looks(triggers, moment, use_case.policy.monitor_window)
     known = [when for when in (last, live.trained_at if live else None) if when is not None]
     new = _new_labels(context, name, max(known), looks, moment) if known else 0
     return Past(looks=looks, last_retrain_at=last, retrain_s=_retrain_s(context, name), labels_since_training=new)
@@ -37,11 +39,11 @@ def last_retrain_at(triggers: list[Entry]) -> datetime | None:
     return next((entry.as_of for entry in called), None)
 
 
-def _looks(triggers: list[Entry], moment: datetime) -> list[MonitorFacts]:
-    """The newest looks before this one, oldest first; one that is repeated does not come before itself."""
-    recorded = (entry.evidence["facts"] for entry in triggers if "facts" in entry.evidence and entry.as_of < moment)
-    found = [MonitorFacts.from_json(facts) for facts, _ in zip(recorded, range(LOOKS), strict=False)]
-    return found[::-1]
+def _looks(triggers: list[Entry], moment: datetime, apart: timedelta) -> list[MonitorFacts]:
+    """The looks before this one, oldest first; one that is repeated does not come before itself."""
+    recorded = [entry for entry in triggers if "facts" in entry.evidence and entry.as_of < moment][::-1]
+    kept = worth_remembering([entry.as_of for entry in recorded], apart)
+    return [MonitorFacts.from_json(recorded[i].evidence["facts"]) for i in kept]
 
 
 def _retrain_s(context: FlowContext, name: str) -> float | None:

@@ -9,8 +9,9 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from core.discovery import UseCaseFile
 from core.errors import NotEnoughData
 from core.policy import Policy
 from core.policy_json import policy_as_json
+from flows.references import profile_training
 from monitoring.look import LiveVersion
 from monitoring.replay.asked import Asked
 from monitoring.replay.simulation import Trained
@@ -96,16 +98,23 @@ class Trainings:
         return OnnxScorer(candidate.onnx).score(self._asked.matrix[first:])
 
     def _trained(self, moment: datetime, found: Mapping[str, npt.NDArray[Any]]) -> Trained:
-        asked, rows = self._asked, found["rows"]
+        rows = found["rows"]
         holdout = rows[-self._declared.use_case.policy.holdout_rows :]
-        scores = np.full(len(asked), np.nan, dtype=np.float32)
+        scores = np.full(len(self._asked), np.nan, dtype=np.float32)
         scores[rows[0] :] = found["scores"]
-        log_loss = float(found["log_loss"])
-        reference = _reference(asked, scores, holdout[-_REFERENCE_ROWS:])
-        version = f"{moment:%Y-%m-%dT%H:%M}"
+        version, log_loss = f"{moment:%Y-%m-%dT%H:%M}", float(found["log_loss"])
+
+        @cache
+        def make_live() -> LiveVersion:
+            training = self._asked.training_set(rows)
+            return LiveVersion(
+                version, moment, log_loss, _reference(self._asked, scores, holdout[-_REFERENCE_ROWS:]), len(holdout),
+                profile_training(self._declared.use_case, training, scores[holdout]),
+            )  # fmt: skip
+
         return Trained(
-            version=version, as_of=moment, live=LiveVersion(version, moment, log_loss, reference, len(holdout)),
-            scores=scores, holdout=holdout, compute_s=float(found["compute_s"]),
+            version=version, as_of=moment, log_loss=log_loss, scores=scores, holdout=holdout,
+            compute_s=float(found["compute_s"]), training_rows=rows, make_live=make_live,
         )  # fmt: skip
 
 
@@ -127,7 +136,7 @@ class RegistryGate:
     def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
         """See `monitoring.replay.simulation.Gate`."""
         judged = [(each, self._judge(each, champion)) for each in challengers]
-        return min(judged, key=lambda each: (each[1].action != "promote", each[0].live.log_loss))
+        return min(judged, key=lambda each: (each[1].action != "promote", each[0].log_loss))
 
     def _judge(self, challenger: Trained, champion: Trained | None) -> Decision:
         rows = challenger.holdout
@@ -140,11 +149,6 @@ def _reference(asked: Asked, scores: npt.NDArray[np.float32], rows: Ints) -> pd.
     """As `registry.version_folder` writes it."""
     frame = pd.DataFrame(asked.matrix[rows], columns=list(asked.use_case.features.columns))
     return frame.assign(score=scores[rows], label=asked.label[rows], at=asked.rows["at"].to_numpy()[rows])
-
-
-def own_policy(declared: UseCaseFile, policy: Policy) -> UseCaseFile:
-    """The use case with another policy."""
-    return replace(declared, use_case=replace(declared.use_case, policy=policy))
 
 
 class _on_one_thread:  # noqa: N801 - used like a function

@@ -80,7 +80,7 @@ def run_steps(
         return record(context, name, moment, "skipped", again, decision_id)
     candidate = train(declared, training)
     verdict = compare(context, declared, candidate)
-    version = register(context, candidate, moment, lease, reason)
+    version = register(context, candidate, training, moment, lease, reason)
     known |= {"compute_s": sum(candidate.timings.values())}
     recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})
     context.ledger.record(name, "gate", recorded, actor=ACTOR, as_of=moment, version=version)

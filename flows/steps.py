@@ -16,6 +16,7 @@ from features.offline.point_in_time import point_in_time_matrix
 from features.offline.training import TrainingSet, build_training_set
 from flows.context import FlowContext
 from flows.lease import Lease
+from flows.references import reference_files
 from flows.versions import fetch_version
 from registry.candidate import Candidate, build_candidate
 from registry.gate import HoldoutScores, judge, score_rows
@@ -68,11 +69,14 @@ def compare(context: FlowContext, declared: UseCaseFile, candidate: Candidate) -
 
 
 @task(cache_policy=NO_CACHE)
-def register(context: FlowContext, candidate: Candidate, moment: datetime, lease: Lease, reason: str) -> str:
+def register(
+    context: FlowContext, candidate: Candidate, training: TrainingSet, moment: datetime, lease: Lease, reason: str
+) -> str:
     """Write the version's folder and register it in MLflow; returns its number."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "version"
-        info = write_version_folder(candidate, folder, reason=reason, as_of=moment)
+        extras = reference_files(candidate, training)
+        info = write_version_folder(candidate, folder, reason=reason, as_of=moment, extras=extras)
         lease.require()
         return context.registry.register(candidate.use_case_file.use_case.name, folder, info)
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
 
 from core.use_case import UseCase
-from monitoring.drift import draw_drift, served_columns
+from monitoring.drift import KINDS, find_drift, is_called
+from monitoring.drift_page import draw_drift, served_columns
 from monitoring.estimate import estimate
-from monitoring.facts import EstimateFacts, LossPoint, MonitorFacts, PerformanceFacts
+from monitoring.facts import DriftFacts, EstimateFacts, Fault, Kind, LossPoint, MonitorFacts, PerformanceFacts
+from monitoring.label_counts import count_labels
 from monitoring.performance import join_labels, measure
+from monitoring.profile import ReferenceProfile
+from monitoring.quality import find_faults
+from monitoring.window import WindowProfile, profile_window
 
 LOOKS = 16
-"""How many looks before are looked back on."""
-_DAY_S = 86_400.0
+"""How many looks before are looked back on at most."""
+_DAY = timedelta(days=1)
 _LOSSES = 64
 """How many points of the loss curve are kept with a decision."""
 
@@ -32,6 +37,7 @@ class LiveVersion:
         log_loss: on its holdout, in nats.
         reference: features, ``score`` and ``label`` of its holdout, or of its newest rows.
         holdout_rows: how many rows `log_loss` was measured on; 0 if unknown.
+        profile: of all rows it was made of; None: drift and faults are not looked for.
     """
 
     version: str
@@ -39,6 +45,7 @@ class LiveVersion:
     log_loss: float
     reference: pd.DataFrame
     holdout_rows: int = 0
+    profile: ReferenceProfile | None = None
 
 
 @dataclass(frozen=True)
@@ -59,16 +66,42 @@ class Past:
     """What came before a look.
 
     Args:
-        looks: facts of the newest `LOOKS` looks before, oldest first.
+        looks: facts of the looks before that are `worth_remembering`, oldest first.
         last_retrain_at: what moment the newest retrain was called for; None if there was none.
         retrain_s: what retrains took lately, in compute seconds; None if unknown.
         labels_since_training: labels that no training has seen.
+        newest_event_at: of each event source, when its newest event was; those left out are not judged.
     """
 
     looks: Sequence[MonitorFacts] = ()
     last_retrain_at: datetime | None = None
     retrain_s: float | None = None
     labels_since_training: int = 0
+    newest_event_at: Mapping[str, datetime] = field(default_factory=dict)
+
+
+def worth_remembering(moments: Sequence[datetime], apart: timedelta) -> list[int]:
+    """Which earlier looks the next one needs: the newest, and before it those that are a window apart.
+
+    Args:
+        moments: of the looks, rising.
+        apart: the length of a window.
+
+    Returns:
+        Positions, rising, at most `LOOKS`.
+
+    Example:
+        >>> days = [datetime(2019, 2, day) for day in (1, 4, 7, 8)]
+        >>> worth_remembering(days, timedelta(days=3))
+        [0, 1, 3]
+    """
+    kept: list[int] = []
+    for i in range(len(moments) - 1, -1, -1):
+        if len(kept) == LOOKS:
+            break
+        if not kept or moments[kept[-1]] - moments[i] >= apart:
+            kept.append(i)
+    return kept[::-1]
 
 
 def window_start(use_case: UseCase, as_of: datetime) -> datetime:
@@ -98,18 +131,21 @@ def look(use_case: UseCase, live: LiveVersion | None, served: Served, past: Past
     if live is None or served.predictions.empty:
         return facts
     answered = served.predictions.loc[served.predictions["version"] == live.version]
-    recent = _recent(use_case, served.predictions, as_of)
     labelled = join_labels(answered, served.labels, use_case.label.horizon, as_of)
     performance = measure(
         labelled, segments=policy.segments, reference=live.reference, categorical=use_case.categorical,
         confidence=policy.gate.confidence,
     )  # fmt: skip
+    recent = _recent(use_case, answered, as_of)
+    window = _profiled(live, recent, labelled)
     return facts.with_(
-        rows=len(_recent(use_case, answered, as_of)),
+        rows=len(recent),
         performance=performance,
-        estimate=_estimate(live, answered, labelled, past.looks),
+        estimate=_estimate(use_case, live, answered, labelled, past.looks),
+        drift=_drift(use_case, live, window, past.looks, as_of),
+        faults=_faults(use_case, live, window, served, past, as_of),
         losses=_losses(facts, performance, past.looks),
-        rows_per_day=len(recent) / (policy.monitor_window.total_seconds() / _DAY_S),
+        rows_per_day=len(_recent(use_case, served.predictions, as_of)) / (policy.monitor_window / _DAY),
     )
 
 
@@ -129,13 +165,64 @@ def _recent(use_case: UseCase, predictions: pd.DataFrame, as_of: datetime) -> pd
     return predictions.loc[predictions["at"] >= as_of - use_case.policy.monitor_window]
 
 
+def _profiled(live: LiveVersion, recent: pd.DataFrame, labelled: pd.DataFrame) -> WindowProfile | None:
+    """The window's profile, with the labels that are due."""
+    if live.profile is None:
+        return None
+    label = labelled["label"].reindex(recent.index)
+    return profile_window(live.profile, [recent.assign(label=label)])
+
+
 def _estimate(
-    live: LiveVersion, answered: pd.DataFrame, labelled: pd.DataFrame, looks: Sequence[MonitorFacts]
+    use_case: UseCase,
+    live: LiveVersion,
+    answered: pd.DataFrame,
+    labelled: pd.DataFrame,
+    looks: Sequence[MonitorFacts],
 ) -> EstimateFacts | None:
-    """Of the version's predictions without a label."""
-    has_label = labelled.index[labelled["label"].notna()]
+    """Of the version's predictions without a label; None where they are too few for a verdict anyway."""
+    unlabelled = answered.drop(index=labelled.index[labelled["label"].notna()])
+    if len(unlabelled) < use_case.policy.min_monitor_rows:
+        return None
     earlier = [each.estimate for each in looks if each.version == live.version and each.estimate is not None]
-    return estimate(answered.drop(index=has_label), live.reference, labelled, earlier=earlier)
+    return estimate(unlabelled, live.reference, labelled, earlier=earlier, confidence=use_case.policy.gate.confidence)
+
+
+def _drift(
+    use_case: UseCase, live: LiveVersion, window: WindowProfile | None, looks: Sequence[MonitorFacts], as_of: datetime
+) -> DriftFacts | None:
+    """What is over its threshold in this window, and what is called by it and the windows of the looks before."""
+    policy = use_case.policy
+    if window is None or live.profile is None or window.rows < policy.min_monitor_rows:
+        return None
+    found = find_drift(live.profile, [window], policy.drift)
+    seen: list[set[Kind]] = [{each.kind for each in found.over}]
+    last = as_of
+    for before in reversed([each for each in looks if each.version == live.version and each.drift is not None]):
+        if before.drift is not None and last - before.as_of >= policy.monitor_window:  # windows must not overlap
+            seen.append({each.kind for each in before.drift.over})
+            last = before.as_of
+    seen.reverse()
+    newest = seen[-policy.drift.of :]
+    return replace(
+        found,
+        windows_over={kind: sum(kind in kinds for kinds in newest) for kind in KINDS},
+        called=tuple(kind for kind in KINDS if is_called([kind in kinds for kinds in seen], policy.drift)),
+    )
+
+
+def _faults(
+    use_case: UseCase,
+    live: LiveVersion,
+    window: WindowProfile | None,
+    served: Served,
+    past: Past,
+    as_of: datetime,
+) -> tuple[Fault, ...]:
+    if window is None or live.profile is None:
+        return ()
+    labels = count_labels(served.predictions, served.labels, horizon=use_case.label.horizon, as_of=as_of)
+    return find_faults(live.profile, window, as_of=as_of, newest_event_at=past.newest_event_at, labels=labels)
 
 
 def _losses(

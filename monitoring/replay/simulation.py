@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from core.decision import Decision
 from core.policy import Policy
 from core.use_case import UseCase
 from monitoring.facts import MonitorFacts
-from monitoring.look import LOOKS, LiveVersion, Past, Served, look, window_start
+from monitoring.look import LiveVersion, Past, Served, look, window_start, worth_remembering
 from monitoring.performance import row_log_loss
 from monitoring.replay.asked import Asked
 from monitoring.triggers import RETRAIN, decide_retrain
@@ -32,20 +32,22 @@ class Trained:
     Args:
         version: its name: the moment, and what it was trained on.
         as_of: the moment it was trained as of.
-        live: what a look needs of it.
+        log_loss: on its holdout, in nats.
         scores: its answers to all that was asked, float32 (n,); NaN where it is never asked.
         holdout: positions of the rows it was measured on, the newest that were labelled then.
         compute_s: what it took.
-        facts: what the gate asks of it besides.
+        training_rows: positions of all rows it was made of, holdout included.
+        make_live: what a look needs of it; made when it first answers.
     """
 
     version: str
     as_of: datetime
-    live: LiveVersion
+    log_loss: float
     scores: Scores
     holdout: npt.NDArray[np.int64]
     compute_s: float
-    facts: Any = None
+    training_rows: npt.NDArray[np.int64]
+    make_live: Callable[[], LiveVersion]
 
 
 class Trainer(Protocol):
@@ -145,6 +147,7 @@ class Simulation:
         self._looks: list[MonitorFacts] = []
         self._costs: list[float] = []
         self._champion: Trained | None = None
+        self._live: LiveVersion | None = None
         self._last_retrain_at: datetime | None = None
 
     def run(self, span: Span, show: Callable[[int, int], None] = lambda done, steps: None) -> Course:
@@ -174,8 +177,7 @@ class Simulation:
         served = Served(
             self._asked.predictions(cut, self._course.scores, self._versions), self._asked.labels(cut, now)
         )
-        live = self._champion.live if self._champion else None
-        facts = look(self._use_case, live, served, self._past(now), as_of=now)
+        facts = look(self._use_case, self._live, served, self._past(now), as_of=now)
         decision = decide_retrain(facts, self._policy)
         self._looks.append(facts)
         verdict = self._retrain(clock) if decision.action == RETRAIN else None
@@ -187,8 +189,10 @@ class Simulation:
         known = self._asked.known_us
         new = 0 if since is None else int(((known > to_us(since)) & (known <= to_us(now))).sum())
         cost = float(np.mean(self._costs[-_COSTS:])) if self._costs else None
+        kept = worth_remembering([each.as_of for each in self._looks], self._policy.monitor_window)
+        looks = [self._looks[i] for i in kept]
         return Past(
-            looks=self._looks[-LOOKS:], last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new
+            looks=looks, last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new
         )
 
     def _retrain(self, clock: Clock, *, first: bool = False) -> Decision | None:
@@ -205,7 +209,7 @@ class Simulation:
         course.trained_at.append(clock.now())
         if verdict.action == "promote":
             course.promoted += not first
-            self._champion = chosen
+            self._champion, self._live = chosen, chosen.make_live()
         return verdict
 
 

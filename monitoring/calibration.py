@@ -1,0 +1,148 @@
+"""Which distances are to be expected without drift, for a window of a given size at a given place of the week."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.bins import ColumnBins
+from monitoring.profile import RESIDUAL, SCORE, Histograms, ReferenceProfile
+from monitoring.variation import Expected, expected, growth, variation
+from monitoring.window import WindowProfile
+
+Floats = npt.NDArray[np.float64]
+
+DRAWS = 2000
+_SEED = 20_260_101
+_FEWEST_INDEPENDENT = 8.0
+_ROUNDED = 0.1
+_MUCH = 0.2
+EVERYWHERE = ""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far one column of one segment is from what is to be expected.
+
+    Args:
+        segment: its name; empty: everywhere.
+        column: its name.
+        value: the distance, see `ColumnBins.distance_weights`.
+        rows: of the window that count.
+        threshold: reached by any of all columns and segments with the probability asked for.
+    """
+
+    segment: str
+    column: str
+    value: float
+    rows: int
+    threshold: float
+
+
+def distances(
+    reference: ReferenceProfile, window: WindowProfile, *, false_alarms: float, min_rows: int
+) -> tuple[Distance, ...]:
+    """The distance of every column in every segment with enough rows, and its threshold.
+
+    Args:
+        reference: of the version.
+        window: of its predictions.
+        false_alarms: probability that any distance of a window without drift reaches its threshold, in (0, 1).
+        min_rows: fewest rows, of reference and window alike, to compare a column.
+    """
+    found: list[tuple[str, ColumnBins, Expected]] = []
+    for segment, ours, theirs in _scopes(reference, window):
+        for column in reference.bins:
+            rows = (int(side.of(column.name).sum()) for side in (ours, theirs))
+            if min(rows) >= min_rows:
+                at = expected(column, theirs, reference.grid, reference.first_block, ours)
+                found.append((segment, column, at))
+    if not found:
+        return ()
+    key = (_bucket(found), window.blocks, _places(window), round(_blocks_after(reference, window)), false_alarms)
+    if key not in reference.calibrated:
+        reference.calibrated[key] = thresholds(reference, window, found, false_alarms)
+    limits = reference.calibrated[key]
+    return tuple(
+        Distance(segment, column.name, _distance(column, at), at.rows, limit)
+        for (segment, column, at), limit in zip(found, limits, strict=True)
+    )
+
+
+def thresholds(
+    reference: ReferenceProfile,
+    window: WindowProfile,
+    compared: Sequence[tuple[str, ColumnBins, Expected]],
+    false_alarms: float,
+) -> tuple[float, ...]:
+    """Draw windows without drift, and read off what no column exceeds but with the probability asked for.
+
+    A drawn window deviates from the expected one by the error of sampling its rows and the reference's, and by a random
+    combination of what the reference's own stretches deviate by, the same for all columns, so that columns that move
+    together count as one. Few stretches say little of their spread, so it is drawn as well. The largest
+    standardised distance over all columns corrects for their number.
+
+    Source: the multiplier bootstrap for dependent data (Shao, 2010, "The dependent wild bootstrap"); the correction by
+    the distribution of the maximum (Westfall and Young, 1993).
+    """
+    rng = np.random.default_rng(_SEED)
+    blocks = len(reference.histograms.counts)
+    multipliers = rng.standard_normal((DRAWS, blocks))
+    spread = rng.standard_normal((DRAWS, 64)) ** 2
+    drawn, own = [], []
+    for segment, column, at in compared:
+        theirs = reference.segments[segment] if segment else reference.histograms
+        weights = column.distance_weights
+        noise = column.noise(at.values, rng, DRAWS) * np.sqrt(at.error)
+        found = variation(column, theirs, reference.grid, reference.first_block, window.blocks)
+        if found is not None:
+            factor = growth(found, blocks, _blocks_after(reference, window))
+            free = int(np.clip(found.independent - 1, 2, 64))
+            factor *= np.sqrt(found.blocks / max(window.blocks, found.blocks) / len(found.deviations))
+            moves = multipliers[:, : len(found.deviations)] @ found.deviations * factor
+            moves *= np.sqrt(free / spread[:, :free].sum(axis=1))[:, None]
+            noise += moves
+            own.append(float((np.abs(moves) @ weights).mean()) if column.name not in (SCORE, RESIDUAL) else 0.0)
+        drawn.append(np.abs(noise) @ weights)
+        if column.name in (SCORE, RESIDUAL) and (found is None or found.independent < _FEWEST_INDEPENDENT) and own:
+            drawn[-1] += np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
+    return _limits(np.stack(drawn, axis=1), false_alarms)
+
+
+def _limits(drawn: Floats, false_alarms: float) -> tuple[float, ...]:
+    """For each column of draws, (draws, columns), what it exceeds when the largest excess is that rare."""
+    mean, sd = drawn.mean(axis=0), np.maximum(drawn.std(axis=0), 1e-9)
+    most = float(np.quantile(((drawn - mean) / sd).max(axis=1), 1 - false_alarms))
+    return tuple(float(limit) for limit in mean + most * sd)
+
+
+def _scopes(reference: ReferenceProfile, window: WindowProfile) -> list[tuple[str, Histograms, Histograms]]:
+    everywhere = [(EVERYWHERE, window.histograms, reference.histograms)]
+    return everywhere + [(name, window.segment(name), theirs) for name, theirs in reference.segments.items()]
+
+
+def _distance(column: ColumnBins, at: Expected) -> float:
+    away = np.abs(np.nan_to_num(at.window.values, nan=0.0) - at.values)
+    there = at.window.rows > 0
+    return float(away[there] @ column.distance_weights[there])
+
+
+def _blocks_after(reference: ReferenceProfile, window: WindowProfile) -> float:
+    if window.from_us is None or window.to_us is None:
+        return 0.0
+    middle = (window.from_us + window.to_us - reference.from_us - reference.to_us) / 2
+    return middle / (reference.grid.block_s * 1e6)
+
+
+def _bucket(compared: Sequence[tuple[str, ColumnBins, Expected]]) -> tuple[tuple[str, str, int], ...]:
+    """Sizes of windows that share their thresholds."""
+    return tuple((segment, column.name, int(np.log(at.rows + 1) / _ROUNDED)) for segment, column, at in compared)
+
+
+def _places(window: WindowProfile) -> tuple[bool, ...]:
+    """In which cells of the grid it has a good part of its rows."""
+    rows = window.counts.sum(axis=1)
+    return tuple(bool(much) for much in rows > _MUCH * rows.max(initial=1))
