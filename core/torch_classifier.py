@@ -15,6 +15,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import torch
 
+    _Rows = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
 _FEWEST_VALIDATION_ROWS = 20
 
 
@@ -75,6 +77,7 @@ class TorchClassifier:
         self._codes = codes
         self._training = training or TorchTraining()
         self._module: torch.nn.Module | None = None
+        self._known: Mapping[str, npt.NDArray[Any]] | None = None
         self.classes_: npt.NDArray[np.int64] = np.array([0, 1])
         self.epochs_ = 0
 
@@ -93,12 +96,44 @@ class TorchClassifier:
         """How it trains, for the record of a run."""
         return {**asdict(self._training), "codes": self._codes}
 
-    def fit(self, X: npt.NDArray[np.float32], y: npt.NDArray[np.int64]) -> TorchClassifier:
+    def __getstate__(self) -> dict[str, Any]:
+        """What a later training can go on from: the weights, without the function that builds the network."""
+        return {"codes": self._codes, "training": self._training, "weights": self._weights(), "epochs": self.epochs_}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Become something to go on from; it answers nothing by itself."""
+        self.__init__(_cannot_build, codes=state["codes"], training=state["training"])  # type: ignore[misc]
+        self._known, self.epochs_ = state["weights"], state["epochs"]
+
+    def start_from(self, trained: TorchClassifier) -> TorchClassifier:
+        """Let the next `fit` begin with another's weights and standardisation instead of fresh ones.
+
+        Args:
+            trained: of the same network on the same columns; it is not changed.
+
+        Raises:
+            RuntimeError: if it was never fitted. `fit` raises it if the networks differ.
+        """
+        self._known = trained._weights()
+        return self
+
+    def _weights(self) -> Mapping[str, npt.NDArray[Any]]:
+        if self._module is None and self._known is not None:
+            return self._known
+        return {name: tensor.numpy().copy() for name, tensor in self.module.state_dict().items()}
+
+    def fit(
+        self,
+        X: npt.NDArray[np.float32],
+        y: npt.NDArray[np.int64],
+        sample_weight: npt.NDArray[np.float32] | None = None,
+    ) -> TorchClassifier:
         """Train on rows sorted by time; the newest of them decide when to stop.
 
         Args:
             X: float32 (n, columns); NaN means missing and is allowed outside `codes`.
             y: (n,) of 0 and 1.
+            sample_weight: (n,), how much each row counts, 1 on average; None: all alike.
 
         Returns:
             This object.
@@ -112,9 +147,16 @@ class TorchClassifier:
         mean, scale = _moments(matrix[:fitted], self._codes)
         with _reproducible(self._training.seed):
             module = torch.nn.Sequential(_standardiser(mean, scale), self._build(matrix.shape[1]))
-            rows, labels = torch.from_numpy(matrix), torch.from_numpy(np.asarray(y, dtype=np.float32))
+            if self._known is not None:
+                module.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in self._known.items()})
+            counts = np.ones(len(matrix)) if sample_weight is None else sample_weight
+            parts = (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (matrix, y, counts))
+            rows, labels, weights = parts
             self.epochs_ = _train(
-                module, (rows[:fitted], labels[:fitted]), (rows[fitted:], labels[fitted:]), self._training
+                module,
+                (rows[:fitted], labels[:fitted], weights[:fitted]),
+                (rows[fitted:], labels[fitted:], weights[fitted:]),
+                self._training,
             )
         self._module = module.eval()
         return self
@@ -178,8 +220,8 @@ def _reproducible(seed: int) -> Iterator[None]:
 
 def _train(
     module: torch.nn.Module,
-    fitted: tuple[torch.Tensor, torch.Tensor],
-    held: tuple[torch.Tensor, torch.Tensor],
+    fitted: _Rows,
+    held: _Rows,
     training: TorchTraining,
 ) -> int:
     """Train in place, go back to the pass with the lowest validation loss; returns the passes that count."""
@@ -193,7 +235,7 @@ def _train(
             continue
         module.eval()
         with torch.no_grad():
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(module(held[0]), held[1]).item()
+            loss = _loss(module, *held).item()
         if loss < best_loss:
             best_loss, best_epoch, best_state = loss, epoch, deepcopy(module.state_dict())
         elif epoch - best_epoch >= training.patience:
@@ -205,7 +247,7 @@ def _train(
 
 def _pass_over(
     module: torch.nn.Module,
-    rows: tuple[torch.Tensor, torch.Tensor],
+    rows: _Rows,
     optimizer: torch.optim.Optimizer,
     batch_rows: int,
 ) -> None:
@@ -214,6 +256,16 @@ def _pass_over(
     module.train()
     for batch in torch.randperm(len(rows[0])).split(batch_rows):
         optimizer.zero_grad()
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(module(rows[0][batch]), rows[1][batch])
+        loss = _loss(module, *(part[batch] for part in rows))
         loss.backward()
         optimizer.step()
+
+
+def _loss(module: torch.nn.Module, rows: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    return torch.nn.functional.binary_cross_entropy_with_logits(module(rows), labels, weight=weights)
+
+
+def _cannot_build(columns: int) -> torch.nn.Module:
+    raise RuntimeError(f"These are the weights of a network of {columns} columns: start_from them.")

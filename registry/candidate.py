@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from core.clock import as_utc
 from core.discovery import UseCaseFile
 from core.errors import EvergreenError, NotEnoughData, TrainingError
+from core.policy import Selection
 from core.use_case import Classifier, UseCase
 from features.offline.training import TrainingSet
 from registry import metrics
 from registry.export import check_parity, to_onnx
+from registry.fitting import fit, go_on
 from registry.scorer import OnnxScorer
+from registry.selection import SelectedRows, describe, select_rows
 
 _LONGEST_PARAM = 500
 
@@ -54,6 +59,7 @@ class Candidate:
         params: how it was trained: estimator, its parameters, policy.
         fingerprint: of the training set, holdout included.
         timings: seconds spent: ``fit_s``, ``export_s``.
+        estimator: as fitted.
     """
 
     use_case_file: UseCaseFile
@@ -64,9 +70,17 @@ class Candidate:
     params: Mapping[str, str]
     fingerprint: str
     timings: Mapping[str, float]
+    estimator: Classifier | None = None
 
 
-def build_candidate(use_case_file: UseCaseFile, training: TrainingSet) -> Candidate:
+def build_candidate(
+    use_case_file: UseCaseFile,
+    training: TrainingSet,
+    *,
+    selection: Selection | None = None,
+    moment: datetime | None = None,
+    previous: Any = None,
+) -> Candidate:
     """Train on all but the newest rows, and measure on those.
 
     The model stays as fitted without the newest rows, so what was measured is what gets served.
@@ -74,17 +88,26 @@ def build_candidate(use_case_file: UseCaseFile, training: TrainingSet) -> Candid
     Args:
         use_case_file: the use case.
         training: its labelled rows, sorted by time.
+        selection: which of them to train on; all by default.
+        moment: from which the ages of rows count; by default, when the newest was asked.
+        previous: the champion's estimator as fitted, for a selection with ``warm_start``; None: it is not at hand.
 
     Raises:
         NotEnoughData: with fewer rows than the policy's ``min_rows``, or without both labels to train on.
         ConversionError: if the estimator has no ONNX form.
         ParityError: if its ONNX form answers otherwise.
-        TrainingError: if the estimator fails.
+        TrainingError: if the estimator fails, or cannot do what the selection asks for.
     """
-    use_case = use_case_file.use_case
-    split = _split(use_case, training)
+    use_case, chosen = use_case_file.use_case, selection or Selection(kind="all")
+    _require_rows(use_case, len(training.y))
+    split = len(training.y) - use_case.policy.holdout_rows
     started = time.perf_counter()
-    estimator = _fit(use_case, training.X[:split], training.y[:split])
+    rows = _select(use_case, training, split, chosen, moment)
+    _require_rows(use_case, len(training.y) - rows.first)
+    _require_both_labels(use_case, training.y[rows.first : split])
+    estimator, went_on = _fit(use_case, training, rows, split, lambda fresh, *given: (
+        go_on(fresh, previous, *given) if chosen.warm_start else (fit(fresh, *given), False)
+    ))  # fmt: skip
     fitted = time.perf_counter()
     onnx = to_onnx(estimator, training.columns, use_case.name)
     exported = time.perf_counter()
@@ -93,35 +116,64 @@ def build_candidate(use_case_file: UseCaseFile, training: TrainingSet) -> Candid
     holdout = Holdout(
         training.X[split:], training.y[split:], training.at[split:], training.requests.iloc[split:], scores
     )
+    selected = _selected(chosen, rows, went_on)
     return Candidate(
         use_case_file=use_case_file,
         columns=training.columns,
         onnx=onnx,
         holdout=holdout,
-        profile=_profile(holdout, training, split, parity),
-        params=_params(use_case, estimator),
+        profile=_profile(holdout, training, slice(rows.first, split), parity) | {"selection": selected},
+        params=_params(use_case, estimator) | {name: str(value) for name, value in _flat(selected).items()},
         fingerprint=training.fingerprint,
         timings={"fit_s": fitted - started, "export_s": exported - fitted},
+        estimator=estimator,
     )
 
 
-def _split(use_case: UseCase, training: TrainingSet) -> int:
-    """Position of the first holdout row."""
-    rows, policy = len(training.y), use_case.policy
-    needed = max(policy.min_rows, policy.holdout_rows + 2)
-    if rows < needed:
-        raise NotEnoughData(use_case.name, rows, needed, "labelled rows")
-    split = rows - policy.holdout_rows
-    rarer = int(np.bincount(training.y[:split], minlength=2).min())
+def _needed(use_case: UseCase) -> int:
+    return max(use_case.policy.min_rows, use_case.policy.holdout_rows + 2)
+
+
+def _require_rows(use_case: UseCase, rows: int) -> None:
+    if rows < _needed(use_case):
+        raise NotEnoughData(use_case.name, rows, _needed(use_case), "labelled rows")
+
+
+def _require_both_labels(use_case: UseCase, labels: npt.NDArray[np.int64]) -> None:
+    rarer = int(np.bincount(labels, minlength=2).min())
     if rarer == 0:
-        raise NotEnoughData(use_case.name, rarer, 1, f"rows of one of the two labels among {split} to train on")
-    return split
+        raise NotEnoughData(use_case.name, rarer, 1, f"rows of one of the two labels among {len(labels)} to train on")
 
 
-def _fit(use_case: UseCase, matrix: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Classifier:
+def _select(
+    use_case: UseCase, training: TrainingSet, split: int, selection: Selection, moment: datetime | None
+) -> SelectedRows:
+    """The rows to train on, before the holdout."""
+    now = moment or as_utc(pd.Timestamp(training.at[-1]).tz_localize("UTC").to_pydatetime())
+    validation = split - min(use_case.policy.holdout_rows, split // 4)
+
+    def validation_loss(first: int) -> float | None:
+        rows, labels = SelectedRows(first), training.y[first:validation]
+        if len(np.unique(labels)) < 2 or len(training.y) - first < _needed(use_case):
+            return None
+        estimator, _ = _fit(use_case, training, rows, validation, lambda fresh, *given: (fit(fresh, *given), False))
+        scores = np.asarray(estimator.predict_proba(training.X[validation:split]))[:, 1]
+        return metrics.log_loss(training.y[validation:split], scores)
+
+    return select_rows(selection, training.at[:split], now, validation_loss)
+
+
+def _fit(
+    use_case: UseCase,
+    training: TrainingSet,
+    rows: SelectedRows,
+    end: int,
+    fitting: Callable[..., tuple[Classifier, bool]],
+) -> tuple[Classifier, bool]:
+    """Fit a fresh estimator on the selected rows before `end`; whether it went on from an earlier one."""
+    matrix, labels = training.X[rows.first : end], training.y[rows.first : end]
     try:
-        estimator = use_case.estimator(use_case.features.columns)
-        estimator.fit(matrix, labels)
+        return fitting(use_case.estimator(use_case.features.columns), matrix, labels, rows.weights)
     except EvergreenError:
         raise
     except Exception as error:  # the estimator is the user's: whatever it raises ends this retrain
@@ -131,10 +183,24 @@ def _fit(use_case: UseCase, matrix: npt.NDArray[np.float32], labels: npt.NDArray
             f"{use_case.name}: the estimator failed on {matrix.shape[0]} rows of {matrix.shape[1]} features{hint} "
             f"({type(error).__name__}: {error}). Correct the use case's estimator, or fill such columns."
         ) from error
-    return estimator
 
 
-def _profile(holdout: Holdout, training: TrainingSet, split: int, parity: float) -> dict[str, Any]:
+def _selected(selection: Selection, rows: SelectedRows, went_on: bool) -> dict[str, Any]:
+    """Which selection a version was trained on, for its record."""
+    found: dict[str, Any] = {"name": describe(selection), "kind": selection.kind, "warm_start": selection.warm_start}
+    if selection.warm_start:
+        found["went_on"] = went_on
+    if rows.window is not None:
+        found["window_days"] = rows.window.total_seconds() / 86_400
+        found["validation_log_loss"] = rows.validated
+    return found
+
+
+def _flat(selected: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"selection.{name}": value for name, value in selected.items()}
+
+
+def _profile(holdout: Holdout, training: TrainingSet, trained: slice, parity: float) -> dict[str, Any]:
     labels, scores = holdout.y, holdout.scores
     return {
         "rows": len(labels),
@@ -149,10 +215,10 @@ def _profile(holdout: Holdout, training: TrainingSet, split: int, parity: float)
         "mean_score": float(scores.mean(dtype=np.float64)),
         "parity_difference": parity,
         "training": {
-            "rows": split,
-            "from": _iso(training.at[0]),
-            "to": _iso(training.at[split - 1]),
-            "base_rate": float(training.y[:split].mean()),
+            "rows": trained.stop - trained.start,
+            "from": _iso(training.at[trained][0]),
+            "to": _iso(training.at[trained][-1]),
+            "base_rate": float(training.y[trained].mean()),
             "fingerprint": training.fingerprint,
             "dropped": dict(training.dropped),
         },

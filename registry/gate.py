@@ -136,7 +136,8 @@ def with_latency(decision: Decision, latency: Mapping[str, Any]) -> Decision:
 
     Args:
         decision: of `judge`.
-        latency: ``ratio`` and whatever else is worth keeping, or ``skipped`` with the reason.
+        latency: ``ratio`` and whatever else is worth keeping; ``skipped`` with the reason; or ``fault``, if the
+            version does not answer as it should.
     """
     return rejudge({**decision.evidence, "latency": dict(latency)})
 

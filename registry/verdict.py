@@ -104,9 +104,11 @@ def objections(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[s
             f"on {old['rows']} rows from before the training window it is {old['rise'] / old['champion_log_loss']:.1%} "
             f"worse, {policy['old_regime_margin']:.0%} is allowed"
         )
-    ratio, most = evidence.get("latency", {}).get("ratio"), policy["max_latency_ratio"]
-    if ratio is not None and most is not None and ratio > most:
-        found.append(f"it takes {ratio:.1f} times as long to answer, {most:g} times is allowed")
+    latency, most = evidence.get("latency", {}), policy["max_latency_ratio"]
+    if most is not None and latency.get("ratio", 0) > most:
+        found.append(f"it takes {latency['ratio']:.1f} times as long to answer, {most:g} times is allowed")
+    if "fault" in latency:
+        found.append(f"it fails in the staged host: {latency['fault']}")
     return found
 
 

@@ -1,0 +1,101 @@
+"""Candidates beside the champion: all scored on the same rows, the best of them judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from core.decision import Decision
+from core.policy import Policy
+from core.use_case import UseCase
+from features.offline.training import TrainingSet
+from registry import metrics
+from registry.candidate import Candidate
+from registry.gate import HoldoutScores, judge, score_rows
+from registry.scorer import OnnxScorer
+from registry.segments import segment_columns
+from registry.version_folder import LoadedVersion
+
+Matrix = npt.NDArray[np.float32]
+BuildMatrix = Callable[[UseCase, pd.DataFrame], Matrix]
+_ORDER = ("promote", "keep", "reject")
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that candidates are compared with.
+
+    Args:
+        version: its number.
+        loaded: itself.
+    """
+
+    version: str
+    loaded: LoadedVersion
+
+
+def pick(
+    candidates: Sequence[Candidate],
+    champion: Champion | None,
+    old_rows: TrainingSet | None,
+    policy: Policy,
+    build_matrix: BuildMatrix,
+) -> tuple[Candidate, Decision]:
+    """Judge every candidate, and keep the one with the best verdict; of equals, the one with the lowest log-loss.
+
+    Args:
+        candidates: trained on different selections of the same rows, at least one; their holdout is the same.
+        champion: None if there is none yet.
+        old_rows: labelled rows from before any of their training windows; None if there are none.
+        policy: the use case's.
+        build_matrix: a version's own features of some rows, see `score_rows`.
+
+    Returns:
+        The candidate and its verdict, whose evidence tells the selections that were tried.
+    """
+    answers = old_answers = None
+    holdout = candidates[0].holdout
+    if champion is not None:
+        answers = score_rows(champion.loaded, holdout.requests, holdout.y, build_matrix, name=champion.version)
+        if old_rows is not None and len(old_rows.y):
+            old_answers = score_rows(champion.loaded, old_rows.requests, old_rows.y, build_matrix)
+    verdicts = [
+        _judge(each, answers, old_rows, old_answers, policy=policy, tried=len(candidates)) for each in candidates
+    ]
+    losses = [metrics.log_loss(each.holdout.y, each.holdout.scores) for each in candidates]
+    best = min(range(len(candidates)), key=lambda i: (_ORDER.index(verdicts[i].action), losses[i], i))
+    tried = [
+        {"selection": dict(each.profile["selection"]), "log_loss": losses[i], "verdict": verdicts[i].action}
+        for i, each in enumerate(candidates)
+    ]
+    chosen, verdict = candidates[best], verdicts[best]
+    evidence = {**verdict.evidence, "selection": dict(chosen.profile["selection"]), "selections_tried": tried}
+    return chosen, Decision(verdict.action, verdict.reason, evidence)
+
+
+def _judge(
+    candidate: Candidate,
+    answers: HoldoutScores | None,
+    old_rows: TrainingSet | None,
+    old_answers: HoldoutScores | None,
+    *,
+    policy: Policy,
+    tried: int,
+) -> Decision:
+    holdout, columns = candidate.holdout, candidate.columns
+    old_regime = None
+    if old_rows is not None and old_answers is not None:
+        old_regime = (HoldoutScores(old_rows.y, OnnxScorer(candidate.onnx).score(old_rows.X)), old_answers)
+    return judge(
+        HoldoutScores(holdout.y, holdout.scores),
+        answers,
+        policy,
+        segments=segment_columns(policy.segments, holdout.requests, holdout.X, columns),
+        features={name: holdout.X[:, i] for i, name in enumerate(columns)},
+        old_regime=old_regime,
+        tried=tried,
+    )
