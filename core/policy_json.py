@@ -13,7 +13,9 @@ from pydantic import TypeAdapter
 from core.policy import Policy
 from core.triggers import AllOf, AnyOf, KOf, Trigger
 
-_KINDS: Mapping[str, type] = {re.sub(r"(?<!^)(?=[A-Z])", "_", each.__name__).lower(): each for each in get_args(Trigger)}
+_KINDS: Mapping[str, type] = {
+    re.sub(r"(?<!^)(?=[A-Z])", "_", each.__name__).lower(): each for each in get_args(Trigger)
+}
 _NAMES = {each: kind for kind, each in _KINDS.items()}
 
 

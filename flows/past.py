@@ -52,9 +52,7 @@ def _retrain_s(context: FlowContext, name: str) -> float | None:
     return float(np.mean(costs)) if costs else None
 
 
-def _new_labels(
-    context: FlowContext, name: str, since: datetime, looks: list[MonitorFacts], moment: datetime
-) -> int:
+def _new_labels(context: FlowContext, name: str, since: datetime, looks: list[MonitorFacts], moment: datetime) -> int:
     """Labels known after `since`; those up to the look before were counted then."""
     before = looks[-1] if looks and looks[-1].as_of >= since else None
     counted, start = (before.labels_since_training, before.as_of) if before else (0, since)

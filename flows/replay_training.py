@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,15 @@ from flows.references import profile_training
 from monitoring.look import LiveVersion
 from monitoring.replay.asked import Asked
 from monitoring.replay.simulation import Trained
-from registry.candidate import Candidate, build_candidate
+from registry.comparison import build_candidates
 from registry.gate import HoldoutScores, judge
 from registry.scorer import OnnxScorer
+from registry.segments import segment_columns
+from registry.selection import BEGINNING, since
+from registry.version_folder import REFERENCE_ROWS
 
-_FORMAT = "1"
-_REFERENCE_ROWS = 5000
+_FORMAT = "2"
+_ORDER = ("promote", "keep", "reject")
 Ints = npt.NDArray[np.int64]
 
 
@@ -50,6 +53,7 @@ class Trainings:
 
     def __init__(self, declared: UseCaseFile, asked: Asked, history_key: str, folder: Path) -> None:
         self._declared, self._asked, self._folder = declared, asked, folder
+        self._policy = declared.use_case.policy
         how = {k: v for k, v in policy_as_json(declared.use_case.policy).items() if k in _OF_A_FIT}
         self._key = _digest(_FORMAT, history_key, declared.digest, orjson.dumps(how, option=orjson.OPT_SORT_KEYS))
         self._locks: dict[datetime, threading.Lock] = defaultdict(threading.Lock)
@@ -76,49 +80,66 @@ class Trainings:
         if found is None:
             found = self._fit(moment)
             _write(path, found)
-        return (self._trained(moment, found),) if found["rows"].size else ()
+        return tuple(self._trained(moment, found, i) for i in range(len(found["log_loss"])))
 
     def _fit(self, moment: datetime) -> dict[str, npt.NDArray[Any]]:
-        policy = self._declared.use_case.policy
-        rows = self._asked.training_rows(moment - policy.training_window, moment)
+        """Everything that is worth keeping of the candidates of one moment."""
+        rows, candidates, compute_s = self._rows(moment), [], 0.0
         try:
             with _on_one_thread():
                 began = time.thread_time()
-                candidate = build_candidate(self._declared, self._asked.training_set(rows))
+                training = self._asked.training_set(rows)
+                candidates = build_candidates(self._declared, training, moment, lambda: None)
                 compute_s = time.thread_time() - began
         except NotEnoughData:
-            return {"rows": np.zeros(0, dtype=np.int64)}
+            pass
+        first = self._first_scored(moment)
         return {
-            "rows": rows, "scores": self._score(candidate, int(rows[0])), "compute_s": np.array(compute_s),
-            "log_loss": np.array(candidate.profile["log_loss"]),
+            "rows": rows, "first": np.array(first), "compute_s": np.array(compute_s),
+            "log_loss": np.array([each.profile["log_loss"] for each in candidates]),
+            "auc": np.array([each.profile["auc"] for each in candidates], dtype=np.float64),
+            "selection": np.array([each.profile["selection"]["name"] for each in candidates], dtype=np.str_),
+            "scores": np.array([OnnxScorer(each.onnx).score(self._asked.matrix[first:]) for each in candidates]),
         }  # fmt: skip
 
-    def _score(self, candidate: Candidate, first: int) -> npt.NDArray[np.float32]:
-        """Of all rows from the first it was trained on."""
-        return OnnxScorer(candidate.onnx).score(self._asked.matrix[first:])
+    def _rows(self, moment: datetime) -> Ints:
+        """What the widest selection trains on, and the holdout."""
+        return self._asked.training_rows(since(self._policy.trains_on, moment), moment)
 
-    def _trained(self, moment: datetime, found: Mapping[str, npt.NDArray[Any]]) -> Trained:
-        rows = found["rows"]
-        holdout = rows[-self._declared.use_case.policy.holdout_rows :]
+    def _first_scored(self, moment: datetime) -> int:
+        """The first row of which anybody asks what a version trained at a moment answers: one of its old regime."""
+        begin = since(self._policy.trains_on, moment)
+        return 0 if begin <= BEGINNING else self._asked.between(begin - old_regime_span(self._policy), moment).start
+
+    def _trained(self, moment: datetime, found: Mapping[str, npt.NDArray[Any]], i: int) -> Trained:
+        rows, n = found["rows"], len(found["log_loss"])
+        holdout = rows[-self._policy.holdout_rows :]
         scores = np.full(len(self._asked), np.nan, dtype=np.float32)
-        scores[rows[0] :] = found["scores"]
-        version, log_loss = f"{moment:%Y-%m-%dT%H:%M}", float(found["log_loss"])
+        scores[int(found["first"]) :] = found["scores"][i]
+        selection = str(found["selection"][i])
+        version = f"{moment:%Y-%m-%dT%H:%M}" + (f", {selection}" if n > 1 else "")
+        log_loss, auc = float(found["log_loss"][i]), float(found["auc"][i])
 
         @cache
         def make_live() -> LiveVersion:
             training = self._asked.training_set(rows)
             return LiveVersion(
-                version, moment, log_loss, _reference(self._asked, scores, holdout[-_REFERENCE_ROWS:]), len(holdout),
+                version, moment, log_loss, _reference(self._asked, scores, holdout[-REFERENCE_ROWS:]), len(holdout),
                 profile_training(self._declared.use_case, training, scores[holdout]),
             )  # fmt: skip
 
         return Trained(
-            version=version, as_of=moment, log_loss=log_loss, scores=scores, holdout=holdout,
-            compute_s=float(found["compute_s"]), training_rows=rows, make_live=make_live,
+            version=version, as_of=moment, log_loss=log_loss, auc=None if np.isnan(auc) else auc, scores=scores, holdout=holdout,
+            compute_s=float(found["compute_s"]) / n, training_rows=rows, make_live=make_live,
         )  # fmt: skip
 
 
 _OF_A_FIT = ("training_window", "holdout_rows", "min_rows", "materialize_every", "selections")
+
+
+def old_regime_span(policy: Policy) -> timedelta:
+    """How long before the rows of a training a retrain looks for rows of an old regime."""
+    return policy.training_window / 4
 
 
 @dataclass(frozen=True)
@@ -135,14 +156,34 @@ class RegistryGate:
 
     def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
         """See `monitoring.replay.simulation.Gate`."""
-        judged = [(each, self._judge(each, champion)) for each in challengers]
-        return min(judged, key=lambda each: (each[1].action != "promote", each[0].log_loss))
+        tried = len(challengers)
+        judged = [(each, self._judge(each, champion, tried)) for each in challengers]
+        return min(judged, key=lambda each: (_ORDER.index(each[1].action), each[0].log_loss))
 
-    def _judge(self, challenger: Trained, champion: Trained | None) -> Decision:
-        rows = challenger.holdout
-        labels = self.asked.label[rows]
-        before = None if champion is None else HoldoutScores(labels, champion.scores[rows], champion.version)
-        return judge(HoldoutScores(labels, challenger.scores[rows], challenger.version), before, self.policy)
+    def _judge(self, challenger: Trained, champion: Trained | None, tried: int) -> Decision:
+        asked, rows = self.asked, challenger.holdout
+        matrix, columns = asked.matrix[rows], asked.use_case.features.columns
+        old = self._old_rows(challenger) if champion is not None else rows[:0]
+        return judge(
+            _answers(asked, challenger, rows),
+            champion and _answers(asked, champion, rows),
+            self.policy,
+            segments=segment_columns(self.policy.segments, asked.rows.iloc[rows], matrix, columns),
+            features={name: matrix[:, i] for i, name in enumerate(columns)},
+            old_regime=(_answers(asked, challenger, old), _answers(asked, champion, old)) if champion and len(old) else None,
+            tried=tried,
+        )
+
+    def _old_rows(self, challenger: Trained) -> Ints:
+        begin = since(self.policy.trains_on, challenger.as_of)
+        if begin <= BEGINNING:
+            return challenger.training_rows[:0]
+        found = self.asked.training_rows(begin - old_regime_span(self.policy), begin)
+        return found[-self.policy.holdout_rows :]
+
+
+def _answers(asked: Asked, version: Trained, rows: Ints) -> HoldoutScores:
+    return HoldoutScores(asked.label[rows], version.scores[rows], version.version, version.log_loss, version.auc)
 
 
 def _reference(asked: Asked, scores: npt.NDArray[np.float32], rows: Ints) -> pd.DataFrame:

@@ -225,9 +225,7 @@ def _faults(
     return find_faults(live.profile, window, as_of=as_of, newest_event_at=past.newest_event_at, labels=labels)
 
 
-def _losses(
-    facts: MonitorFacts, seen: PerformanceFacts | None, looks: Sequence[MonitorFacts]
-) -> tuple[LossPoint, ...]:
+def _losses(facts: MonitorFacts, seen: PerformanceFacts | None, looks: Sequence[MonitorFacts]) -> tuple[LossPoint, ...]:
     """The version's loss curve: as the look before has it, and this window's point."""
     before = next((each.losses for each in reversed(looks) if each.version == facts.version), ())
     if seen is None or seen.log_loss is None:

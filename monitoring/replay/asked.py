@@ -86,7 +86,9 @@ class Asked:
 
     @cached_property
     def _as_logged(self) -> pd.DataFrame:
-        served = pd.DataFrame(self.matrix, columns=[f"f__{name}" for name in self.use_case.features.columns], copy=False)
+        served = pd.DataFrame(
+            self.matrix, columns=[f"f__{name}" for name in self.use_case.features.columns], copy=False
+        )
         return pd.concat([self.rows.assign(degraded=False), served], axis=1)
 
 

@@ -23,7 +23,9 @@ def import_events(log: OfflineLog, history: History) -> None:
         history: the past.
     """
     parts = [
-        (f"events/{source}", frame.assign(known_at=frame["at"])) for source, frame in history.events.items() if len(frame)
+        (f"events/{source}", frame.assign(known_at=frame["at"]))
+        for source, frame in history.events.items()
+        if len(frame)
     ]
     first = 1
     tables: dict[str, pd.DataFrame] = {}

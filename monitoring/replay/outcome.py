@@ -125,7 +125,9 @@ def compare(
         raise NotEnoughData(asked.use_case.name, known, policy.min_rows, f"rows labelled by {span.start:%Y-%m-%d}")
     best = _oracle(asked, versions, steps, moments)
     counts = (steps >= 0) & (asked.label >= 0)
-    outcomes = [_outcome(course, losses_of(asked, course.scores), best.losses, steps, len(moments)) for course in courses]
+    outcomes = [
+        _outcome(course, losses_of(asked, course.scores), best.losses, steps, len(moments)) for course in courses
+    ]
     if with_oracle:
         outcomes.append(best.outcome(steps, moments))
     recommended, why = recommend(outcomes)

@@ -36,7 +36,9 @@ def draw_time(found: Comparison) -> bytes:
     for outcome in found.outcomes:
         values = np.array([np.nan if loss is None else loss for loss in outcome.by_step])
         is_main = outcome.policy == found.recommended
-        axes.plot(at, _smooth(values), label=outcome.policy, linewidth=2.2 if is_main else 1, zorder=3 if is_main else 2)
+        axes.plot(
+            at, _smooth(values), label=outcome.policy, linewidth=2.2 if is_main else 1, zorder=3 if is_main else 2
+        )
     main = next((each for each in found.outcomes if each.policy == found.recommended), None)
     for moment in main.promoted_at if main else ():
         axes.axvline(np.datetime64(moment.replace(tzinfo=None), "s"), color="#bbb", linewidth=0.7, zorder=1)

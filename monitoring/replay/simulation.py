@@ -33,6 +33,7 @@ class Trained:
         version: its name: the moment, and what it was trained on.
         as_of: the moment it was trained as of.
         log_loss: on its holdout, in nats.
+        auc: likewise, in [0, 1]; None with one label only.
         scores: its answers to all that was asked, float32 (n,); NaN where it is never asked.
         holdout: positions of the rows it was measured on, the newest that were labelled then.
         compute_s: what it took.
@@ -43,6 +44,7 @@ class Trained:
     version: str
     as_of: datetime
     log_loss: float
+    auc: float | None
     scores: Scores
     holdout: npt.NDArray[np.int64]
     compute_s: float
@@ -174,9 +176,7 @@ class Simulation:
     def _look(self, clock: Clock) -> None:
         now = clock.now()
         cut = self._asked.between(window_start(self._use_case, now), now)
-        served = Served(
-            self._asked.predictions(cut, self._course.scores, self._versions), self._asked.labels(cut, now)
-        )
+        served = Served(self._asked.predictions(cut, self._course.scores, self._versions), self._asked.labels(cut, now))
         facts = look(self._use_case, self._live, served, self._past(now), as_of=now)
         decision = decide_retrain(facts, self._policy)
         self._looks.append(facts)
@@ -191,9 +191,7 @@ class Simulation:
         cost = float(np.mean(self._costs[-_COSTS:])) if self._costs else None
         kept = worth_remembering([each.as_of for each in self._looks], self._policy.monitor_window)
         looks = [self._looks[i] for i in kept]
-        return Past(
-            looks=looks, last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new
-        )
+        return Past(looks=looks, last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new)
 
     def _retrain(self, clock: Clock, *, first: bool = False) -> Decision | None:
         made = self._trainer.train(clock.now())

@@ -126,9 +126,7 @@ def history(
     table = Table("id", "as of", "kind", "action", "version", "by", "reason", box=None)
     for entry in entries:
         moment = f"{entry.as_of:%Y-%m-%d %H:%M}"
-        table.add_row(
-            str(entry.id), moment, entry.kind, entry.action, entry.version or "–", entry.actor, entry.reason
-        )
+        table.add_row(str(entry.id), moment, entry.kind, entry.action, entry.version or "–", entry.actor, entry.reason)
     out().print(table if entries else f"Nothing has been decided about {use_case} yet.")
 
 
