@@ -19,7 +19,7 @@ _MAX_CODES = 30
 # Outliers must decide neither the unit of distances nor, by the width of the last bin, the distance itself.
 _CLIP = (0.005, 0.995)
 _WIDEST_SD = 1.0
-_OUTSIDE_SD = 0.5
+_OUTSIDE_SD = 1.0
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class ColumnBins:
         if self.kind == "code":
             return np.full(self.size, 0.5)
         if self.kind == "calibration":
-            return np.asarray(self.weights) / self.scale
+            return np.asarray([weight / self.scale for weight in self.weights], dtype=np.float64)
         edges = np.asarray(self.edges, dtype=np.float64) / self.scale
         steps = np.minimum(np.diff(edges), _WIDEST_SD)
         return np.r_[(np.r_[_OUTSIDE_SD, steps] + np.r_[steps, _OUTSIDE_SD]) / 2, 1.0]
@@ -159,11 +159,11 @@ class ColumnBins:
         """
         values = np.clip(values, 0.0, 1.0)
         if self.kind == "calibration":
-            return np.sqrt(values * (1 - values)) * rng.standard_normal((draws, values.size))
+            return np.asarray(np.sqrt(values * (1 - values)) * rng.standard_normal((draws, values.size)))
         if self.kind == "code":
             shares = values / max(values.sum(), 1e-12)
             walk = np.sqrt(shares) * rng.standard_normal((draws, shares.size))
-            return walk - shares * walk.sum(axis=1, keepdims=True)
+            return np.asarray(walk - shares * walk.sum(axis=1, keepdims=True))
         below, null = np.maximum.accumulate(values[:-1]), values[-1]
         steps = np.diff(np.r_[0.0, below, 1.0])
         walk = np.cumsum(np.sqrt(np.maximum(steps, 0.0)) * rng.standard_normal((draws, steps.size)), axis=1)

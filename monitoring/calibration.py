@@ -20,6 +20,7 @@ _SEED = 20_260_101
 _FEWEST_INDEPENDENT = 8.0
 _ROUNDED = 0.1
 _MUCH = 0.2
+_PER_DOUBLING = 4
 EVERYWHERE = ""
 
 
@@ -62,7 +63,7 @@ def distances(
                 found.append((segment, column, at))
     if not found:
         return ()
-    key = (_bucket(found), window.blocks, _places(window), round(_blocks_after(reference, window)), false_alarms)
+    key = (_bucket(found), window.blocks, _places(window), _long_after(reference, window), false_alarms)
     if key not in reference.calibrated:
         reference.calibrated[key] = thresholds(reference, window, found, false_alarms)
     limits = reference.calibrated[key]
@@ -135,6 +136,11 @@ def _blocks_after(reference: ReferenceProfile, window: WindowProfile) -> float:
         return 0.0
     middle = (window.from_us + window.to_us - reference.from_us - reference.to_us) / 2
     return middle / (reference.grid.block_s * 1e6)
+
+
+def _long_after(reference: ReferenceProfile, window: WindowProfile) -> int:
+    """How far it lies after the reference, roughly, on a scale of ratios."""
+    return int(_PER_DOUBLING * np.log2(1 + abs(_blocks_after(reference, window)) / len(reference.histograms.counts)))
 
 
 def _bucket(compared: Sequence[tuple[str, ColumnBins, Expected]]) -> tuple[tuple[str, str, int], ...]:

@@ -1,4 +1,4 @@
-"""Faults of feature columns: nulls, another unit, a value that stays, categories gone or flooding in, columns swapped."""
+"""Faults of features: nulls, another unit, a value that stays, categories gone or flooding in, columns swapped."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def find_column_faults(
     named = {name for fault in swapped for name in fault.column.split(", ")}
     others = (*_nulls(reference, window), *_stuck(reference, window), *_categories(reference, window))
     rescaled = [fault for fault in _units(reference, window, moved) if fault.column not in named]
-    return tuple([*swapped, *rescaled, *others])
+    return (*swapped, *rescaled, *others)
 
 
 def _nulls(reference: ReferenceProfile, window: WindowProfile) -> Iterator[Fault]:

@@ -44,7 +44,7 @@ def gaps(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> Floats:
     (walks, shares), (other_walks, other_shares) = _summary(ours), _summary(theirs)
     apart = [np.abs(other_walks - walk).sum(axis=1) / PER_OCTAVE for walk in walks]
     moved = [np.abs(other_shares - share).sum(axis=1) for share in shares]
-    return np.asarray(apart) + np.asarray(moved)
+    return np.asarray(np.asarray(apart) + np.asarray(moved))
 
 
 def best_scale(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> tuple[float, float]:

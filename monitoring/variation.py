@@ -131,7 +131,7 @@ def variation(
 
 def _moving(values: Floats, length: int) -> Floats:
     sums = np.cumsum(np.vstack([np.zeros(values.shape[1]), values]), axis=0)
-    return sums[length:] - sums[:-length]
+    return np.asarray(sums[length:] - sums[:-length])
 
 
 def _exponent(series: Floats, length: int, span_s: float) -> float:

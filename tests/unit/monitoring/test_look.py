@@ -10,7 +10,7 @@ import pytest
 
 from core.use_case import Policy
 from monitoring import look as looking
-from monitoring.drift import DriftReport
+from monitoring.drift_page import DriftReport
 from monitoring.look import LiveVersion, Served, look, window_start
 
 NOW = datetime(2019, 2, 10, tzinfo=UTC)
