@@ -70,6 +70,23 @@ class GatePolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AftermathPolicy:
+    """When a promotion is taken back because of the labels that came since.
+
+    Args:
+        period: event time after which a version that was not shown worse is confirmed.
+        confidence: in (0, 1): one minus the chance that a version no worse is ever taken back, however often looked at.
+        margin: relative rise of log-loss, over the version before, that counts as no worse.
+        min_rows: fewest labelled rows for a verdict before the period is over.
+    """
+
+    period: timedelta = timedelta(days=28)
+    confidence: float = 0.99
+    margin: float = 0.01
+    min_rows: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """When to retrain, on what, and what a new version must show.
 
@@ -93,6 +110,7 @@ class Policy:
         selections: what to train on; a retrain tries all of them, and the gate picks. Empty: `training_window`.
         drift: what counts as drift.
         gate: what a challenger must show besides its gain.
+        aftermath: when a promotion is taken back.
     """
 
     training_window: timedelta = timedelta(days=90)
@@ -113,6 +131,7 @@ class Policy:
     selections: tuple[Selection, ...] = ()
     drift: DriftPolicy = field(default_factory=DriftPolicy)
     gate: GatePolicy = field(default_factory=GatePolicy)
+    aftermath: AftermathPolicy = field(default_factory=AftermathPolicy)
 
     @property
     def calls_for(self) -> Trigger:

@@ -1,4 +1,4 @@
-"""The flow that watches what the live versions answered, calls for retrains, and audits the features served."""
+"""The flow that watches the live versions: calls for retrains, takes back promotions, audits features, tells people."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from prefect.events import emit_event
 
 from core.decision import Decision
 from core.use_case import UseCase
+from flows.aftermath import look_back
+from flows.alerting import send_alerts
 from flows.context import FlowContext, open_context
 from flows.past import past_of
 from flows.skew import audit
@@ -22,7 +24,7 @@ RETRAIN_REQUESTED = "evergreen.retrain.requested"
 
 @flow(name="monitor")
 def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
-    """Look at a use case (or at ``all``), record the decision, ask for a retrain if that is the decision, and audit.
+    """Look at a use case (or at ``all``), record the decisions, act on them, and tell people what they should know.
 
     Args:
         use_case: its name, or ``all``.
@@ -40,8 +42,10 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
             decisions[name] = watch(context, declared.use_case, moment)
             get_run_logger().info("%s: %s: %s", name, decisions[name].action, decisions[name].reason)
             audit(context, declared.use_case, moment)
+            look_back(context, declared.use_case, moment)
         except Exception as problem:  # one use case that cannot be watched must not blind the others
             problems.append(problem)
+        send_alerts(context, name, as_of)
     if len(problems) == 1:
         raise problems[0]
     if problems:

@@ -138,8 +138,8 @@ def test_rows_of_one_entity_count_as_one() -> None:
 
 
 def test_the_worst_segment_comes_first_beside_its_reference() -> None:
-    reference = labelled(2000, 1).rename(columns={"f__amount": "amount"})
-    rows = labelled(2000, 2)
+    reference = labelled(3000, 1).rename(columns={"f__amount": "amount"})
+    rows = labelled(3000, 2)
     rows.loc[rows["shop"] == "b", "label"] = 1 - rows["label"]
 
     found = measure(rows, segments=("shop", "amount"), reference=reference).segments
@@ -149,7 +149,7 @@ def test_the_worst_segment_comes_first_beside_its_reference() -> None:
     assert found[0].log_loss.low > found[0].reference_log_loss
     names = [each.name for each in found]
     assert len([name for name in names if "amount" in name]) == 4
-    assert sum(each.rows for each in found if "shop" in each.name) == 2000
+    assert sum(each.rows for each in found if "shop" in each.name) == 3000
     assert found == tuple(sorted(found, key=lambda s: (s.reference_log_loss or 0) - s.log_loss.value))
 
 
