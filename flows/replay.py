@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -100,22 +100,35 @@ def run_replay(spec: ReplaySpec, settings: Settings, show: Show = _show) -> Comp
 def _runner(settings: Settings, workers: int) -> TaskRunner[Any]:
     kind = settings.replay.task_runner
     try:
-        if kind == "dask":
-            from prefect_dask import DaskTaskRunner
-
-            runner: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})
-            return runner
-        if kind == "ray":
-            from prefect_ray import RayTaskRunner
-
-            runner = RayTaskRunner(init_kwargs={"num_cpus": workers})
-            return runner
+        return _RUNNERS[kind](workers)
     except ImportError as error:
         raise SettingsError(
             f"EVERGREEN_REPLAY__TASK_RUNNER is {kind!r}, which needs prefect-{kind}: pip install prefect-{kind}, or "
             "leave it at 'threads'."
         ) from error
+
+
+def _on_dask(workers: int) -> TaskRunner[Any]:
+    from prefect_dask import DaskTaskRunner
+
+    runner: TaskRunner[Any] = DaskTaskRunner(cluster_kwargs={"n_workers": workers, "threads_per_worker": 1})
+    return runner
+
+
+def _on_ray(workers: int) -> TaskRunner[Any]:
+    from prefect_ray import RayTaskRunner
+
+    runner: TaskRunner[Any] = RayTaskRunner(init_kwargs={"num_cpus": workers})
+    return runner
+
+
+def _on_threads(workers: int) -> TaskRunner[Any]:
     return ThreadPoolTaskRunner(max_workers=workers)
+
+
+_RUNNERS: Mapping[str, Callable[[int], TaskRunner[Any]]] = {
+    "threads": _on_threads, "dask": _on_dask, "ray": _on_ray,
+}  # fmt: skip
 
 
 @contextmanager

@@ -129,8 +129,8 @@ class Trainings:
             )  # fmt: skip
 
         return Trained(
-            version=version, as_of=moment, log_loss=log_loss, auc=None if np.isnan(auc) else auc, scores=scores, holdout=holdout,
-            compute_s=float(found["compute_s"]) / n, training_rows=rows, make_live=make_live,
+            version=version, as_of=moment, log_loss=log_loss, auc=None if np.isnan(auc) else auc, scores=scores,
+            holdout=holdout, compute_s=float(found["compute_s"]) / n, training_rows=rows, make_live=make_live,
         )  # fmt: skip
 
 
@@ -170,7 +170,9 @@ class RegistryGate:
             self.policy,
             segments=segment_columns(self.policy.segments, asked.rows.iloc[rows], matrix, columns),
             features={name: matrix[:, i] for i, name in enumerate(columns)},
-            old_regime=(_answers(asked, challenger, old), _answers(asked, champion, old)) if champion and len(old) else None,
+            old_regime=(_answers(asked, challenger, old), _answers(asked, champion, old))
+            if champion and len(old)
+            else None,
             tried=tried,
         )
 

@@ -63,23 +63,40 @@ def distances(
                 found.append((segment, column, at))
     if not found:
         return ()
-    key = (_bucket(found), window.blocks, _places(window), _long_after(reference, window), false_alarms)
+    key = (_bucket(found), window.blocks, _places(window), _long_after(reference, window))
     if key not in reference.calibrated:
-        reference.calibrated[key] = thresholds(reference, window, found, false_alarms)
-    limits = reference.calibrated[key]
+        reference.calibrated[key] = draw_windows(reference, window, found)
+    limits = reference.calibrated[key].limits(false_alarms)
     return tuple(
         Distance(segment, column.name, _distance(column, at), at.rows, limit)
         for (segment, column, at), limit in zip(found, limits, strict=True)
     )
 
 
-def thresholds(
-    reference: ReferenceProfile,
-    window: WindowProfile,
-    compared: Sequence[tuple[str, ColumnBins, Expected]],
-    false_alarms: float,
-) -> tuple[float, ...]:
-    """Draw windows without drift, and read off what no column exceeds but with the probability asked for.
+@dataclass(frozen=True)
+class Drawn:
+    """Distances of windows without drift.
+
+    Args:
+        mean: of each column's.
+        sd: likewise.
+        most: the largest standardised distance of each draw.
+    """
+
+    mean: Floats
+    sd: Floats
+    most: Floats
+
+    def limits(self, false_alarms: float) -> tuple[float, ...]:
+        """For each column, what it exceeds when the largest excess is that rare."""
+        most = float(np.quantile(self.most, 1 - false_alarms))
+        return tuple(float(limit) for limit in self.mean + most * self.sd)
+
+
+def draw_windows(
+    reference: ReferenceProfile, window: WindowProfile, compared: Sequence[tuple[str, ColumnBins, Expected]]
+) -> Drawn:
+    """Draw windows without drift, from which to read off what no column exceeds but with some probability.
 
     A drawn window deviates from the expected one by the error of sampling its rows and the reference's, and by a random
     combination of what the reference's own stretches deviate by, the same for all columns, so that columns that move
@@ -110,14 +127,9 @@ def thresholds(
         drawn.append(np.abs(noise) @ weights)
         if column.name in (SCORE, RESIDUAL) and (found is None or found.independent < _FEWEST_INDEPENDENT) and own:
             drawn[-1] += np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
-    return _limits(np.stack(drawn, axis=1), false_alarms)
-
-
-def _limits(drawn: Floats, false_alarms: float) -> tuple[float, ...]:
-    """For each column of draws, (draws, columns), what it exceeds when the largest excess is that rare."""
-    mean, sd = drawn.mean(axis=0), np.maximum(drawn.std(axis=0), 1e-9)
-    most = float(np.quantile(((drawn - mean) / sd).max(axis=1), 1 - false_alarms))
-    return tuple(float(limit) for limit in mean + most * sd)
+    distances_drawn = np.stack(drawn, axis=1)
+    mean, sd = distances_drawn.mean(axis=0), np.maximum(distances_drawn.std(axis=0), 1e-9)
+    return Drawn(mean, sd, ((distances_drawn - mean) / sd).max(axis=1))
 
 
 def _scopes(reference: ReferenceProfile, window: WindowProfile) -> list[tuple[str, Histograms, Histograms]]:

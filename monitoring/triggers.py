@@ -70,8 +70,8 @@ def _breaks(facts: MonitorFacts) -> tuple[Fault, ...]:
     if seen is None or seen.auc is None or not seen.auc.high < 0.5:
         return ()
     detail = (
-        f"the version ranks upside down: AUC {seen.auc.value:.3f}, at most {seen.auc.high:.3f}, on {seen.rows} labelled "
-        "rows; labels or inputs are turned around"
+        f"the version ranks upside down: AUC {seen.auc.value:.3f}, at most {seen.auc.high:.3f}, on {seen.rows} "
+        "labelled rows; labels or inputs are turned around"
     )
     return (Fault(column="label", kind="labels flipped", detail=detail),)
 

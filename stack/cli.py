@@ -32,8 +32,8 @@ app.add_typer(keys, name="keys")
 
 for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
-    versions.retrain, versions.promote, versions.rollback, versions.history, explain_command.explain, replay_command.replay,
-    rollout.canary, rollout.shadow,
+    versions.retrain, versions.promote, versions.rollback, versions.history, explain_command.explain,
+    replay_command.replay, rollout.canary, rollout.shadow,
     compare.compare, export_command.export, lifecycle.demo,
 ):  # fmt: skip
     app.command()(command)

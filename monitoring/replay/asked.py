@@ -84,6 +84,12 @@ class Asked:
         ids = self.rows["prediction_id"].to_numpy()[known]
         return pd.DataFrame({"prediction_id": ids, "label": self.label[known].astype("int8"), "at": at, "known_at": at})
 
+    def due(self, rows: Ints, scores: Matrix, known_by: datetime) -> pd.DataFrame:
+        """What `join_labels` gives for some rows whose label is due: ``prediction_id, at, score, label``."""
+        there = (self.label[rows] >= 0) & (self.known_us[rows] <= to_us(known_by))
+        label = np.where(there, self.label[rows].astype(np.float64), np.nan)
+        return self.rows[["prediction_id", "at"]].iloc[rows].assign(score=scores[rows], label=label)
+
     @cached_property
     def _as_logged(self) -> pd.DataFrame:
         served = pd.DataFrame(

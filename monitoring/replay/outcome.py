@@ -34,6 +34,7 @@ class Outcome:
         retrains: after the first training.
         promoted: of these, how many went live.
         refused: of these, how many the gate kept back.
+        taken_back: of those promoted, how many were taken back when their labels came.
         alarms: looks at which the data were at fault.
         compute_s: of all trainings, the first included.
         regret: log-loss above the oracle's, in nats.
@@ -48,6 +49,7 @@ class Outcome:
     retrains: int
     promoted: int
     refused: int
+    taken_back: int
     alarms: int
     compute_s: float
     regret: float
@@ -165,7 +167,7 @@ def _outcome(course: Course, losses: Losses, best: Losses, steps: npt.NDArray[np
     triggers = Counter(str(step.decision.evidence["trigger"]) for step in retrained)
     return Outcome(
         policy=course.policy, log_loss=mean, retrains=course.retrains, promoted=course.promoted,
-        refused=course.retrains - course.promoted,
+        refused=course.retrains - course.promoted, taken_back=course.taken_back,
         alarms=sum(step.decision.action == ALARM for step in course.steps), compute_s=course.compute_s,
         regret=mean - float(best[counts].mean()), triggers=dict(triggers), by_step=_by_step(losses, steps, n),
         retrained_at=tuple(step.at for step in retrained), promoted_at=tuple(promoted),
@@ -186,15 +188,15 @@ class _Oracle:
 
     def outcome(self, steps: npt.NDArray[np.int64], moments: Sequence[datetime]) -> Outcome:
         counts = (steps >= 0) & ~np.isnan(self.losses)
-        first, *later = dict.fromkeys(each.version for each in self.used)
+        later = list(dict.fromkeys(each.version for each in self.used))[1:]
         made = {each.version: each for each in self.used}
         switched = tuple(
             moment for moment, a, b in zip(moments[1:], self.used[:-1], self.used[1:], strict=True) if a is not b
         )
         return Outcome(
             policy=ORACLE, log_loss=float(self.losses[counts].mean()), retrains=len(later), promoted=len(later),
-            refused=0, alarms=0, compute_s=sum(each.compute_s for each in made.values()), regret=0.0, triggers={},
-            by_step=_by_step(self.losses, steps, len(moments)), promoted_at=switched,
+            refused=0, taken_back=0, alarms=0, compute_s=sum(each.compute_s for each in made.values()), regret=0.0,
+            triggers={}, by_step=_by_step(self.losses, steps, len(moments)), promoted_at=switched,
             retrained_at=tuple(made[version].as_of for version in later),
         )  # fmt: skip
 

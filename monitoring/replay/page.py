@@ -10,7 +10,10 @@ from string import Template
 from monitoring.replay.outcome import Comparison, Outcome
 from monitoring.replay.plots import draw_cost, draw_time
 
-HEADINGS = ("policy", "log-loss", "against always", "regret", "retrains", "promoted", "refused", "alarms", "compute s")
+HEADINGS = (
+    "policy", "log-loss", "against always", "regret", "retrains", "promoted", "refused", "taken back", "alarms",
+    "compute s",
+)  # fmt: skip
 
 _PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>$title</title><style>
@@ -20,8 +23,9 @@ td:first-child,th:first-child{text-align:left}tr.best{background:#eef4fb;font-we
 .note{color:#666;font-size:.9em}</style></head><body>
 <h1>$title</h1><p>$what</p><p><strong>$why</strong></p>
 <table><thead><tr>$head</tr></thead><tbody>$rows</tbody></table>
-<p class="note">The oracle answers at each step with the version that, in hindsight, does best of all that any policy had
-trained by then; regret is what is above it. Retrains leave out the first training, compute seconds do not.</p>
+<p class="note">The oracle answers at each step with the version that, in hindsight, does best of all that any policy
+had trained by then; regret is what is above it. Retrains leave out the first training, compute seconds do not.
+A schedule is kept at looks alone: one that is shorter than the time between them retrains at each.</p>
 <img alt="log-loss against retrains" src="data:image/png;base64,$cost">
 <img alt="log-loss over time" src="data:image/png;base64,$time">
 </body></html>
@@ -60,5 +64,6 @@ def cells(outcome: Outcome, found: Comparison) -> tuple[str, ...]:
     against = f"{outcome.log_loss / always.log_loss - 1:+.2%}" if always else "–"
     return (
         outcome.policy, f"{outcome.log_loss:.4f}", against, f"{outcome.regret:.4f}", str(outcome.retrains),
-        str(outcome.promoted), str(outcome.refused), str(outcome.alarms), f"{outcome.compute_s:.1f}",
+        str(outcome.promoted), str(outcome.refused), str(outcome.taken_back), str(outcome.alarms),
+        f"{outcome.compute_s:.1f}",
     )  # fmt: skip

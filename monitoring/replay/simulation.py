@@ -14,6 +14,7 @@ from core.clock import Clock, ManualClock, from_us, to_us
 from core.decision import Decision
 from core.policy import Policy
 from core.use_case import UseCase
+from monitoring.aftermath import ROLLBACK, VERDICTS, Promotion, compare_versions, judge_aftermath
 from monitoring.facts import MonitorFacts
 from monitoring.look import LiveVersion, Past, Served, look, window_start, worth_remembering
 from monitoring.performance import row_log_loss
@@ -75,12 +76,14 @@ class Step:
     Args:
         at: the moment of the look.
         decision: what was decided.
+        aftermath: what became of the last promotion, as far as it was not settled before.
         verdict: the gate's, if anything was trained.
         champion: what answers from then on.
     """
 
     at: datetime
     decision: Decision
+    aftermath: Decision | None
     verdict: Decision | None
     champion: str
 
@@ -96,6 +99,7 @@ class Course:
         compute_s: of all trainings, the first included.
         retrains: how often training was called for, and done; the first training is not counted.
         promoted: how many of them went live.
+        taken_back: of these, how many were taken back again.
         trained_at: the moments something was trained at.
     """
 
@@ -105,6 +109,7 @@ class Course:
     compute_s: float = 0.0
     retrains: int = 0
     promoted: int = 0
+    taken_back: int = 0
     trained_at: list[datetime] = field(default_factory=list)
 
 
@@ -149,7 +154,8 @@ class Simulation:
         self._looks: list[MonitorFacts] = []
         self._costs: list[float] = []
         self._champion: Trained | None = None
-        self._live: LiveVersion | None = None
+        self._previous: Trained | None = None
+        self._promoted_at: datetime | None = None
         self._last_retrain_at: datetime | None = None
 
     def run(self, span: Span, show: Callable[[int, int], None] = lambda done, steps: None) -> Course:
@@ -177,12 +183,16 @@ class Simulation:
         now = clock.now()
         cut = self._asked.between(window_start(self._use_case, now), now)
         served = Served(self._asked.predictions(cut, self._course.scores, self._versions), self._asked.labels(cut, now))
-        facts = look(self._use_case, self._live, served, self._past(now), as_of=now)
+        live = self._champion.make_live() if self._champion else None
+        facts = look(self._use_case, live, served, self._past(now), as_of=now)
         decision = decide_retrain(facts, self._policy)
         self._looks.append(facts)
+        aftermath = self._look_back(now)
         verdict = self._retrain(clock) if decision.action == RETRAIN else None
         champion = self._champion.version if self._champion else ""
-        self._course.steps.append(Step(at=now, decision=decision, verdict=verdict, champion=champion))
+        self._course.steps.append(
+            Step(at=now, decision=decision, aftermath=aftermath, verdict=verdict, champion=champion)
+        )
 
     def _past(self, now: datetime) -> Past:
         since = max(filter(None, (self._last_retrain_at, self._champion and self._champion.as_of)), default=None)
@@ -207,8 +217,30 @@ class Simulation:
         course.trained_at.append(clock.now())
         if verdict.action == "promote":
             course.promoted += not first
-            self._champion, self._live = chosen, chosen.make_live()
+            self._previous, self._champion, self._promoted_at = self._champion, chosen, clock.now()
         return verdict
+
+    def _look_back(self, now: datetime) -> Decision | None:
+        """Take the last promotion back if it is shown worse than the version before, on the same live rows."""
+        champion, previous, promoted_at = self._champion, self._previous, self._promoted_at
+        if champion is None or previous is None or promoted_at is None:
+            return None
+        policy, horizon = self._policy.aftermath, self._use_case.label.horizon
+        cut = self._asked.between(max(promoted_at, now - policy.period - horizon), now - horizon)
+        rows = np.flatnonzero(self._versions[cut] == champion.version) + cut.start
+        due = self._asked.due(rows, self._course.scores, now)
+        labelled = rows[due["label"].notna().to_numpy()]
+        facts = compare_versions(
+            Promotion(champion.version, previous.version, promoted_at), due,
+            previous.scores[labelled].astype(np.float64), as_of=now, policy=policy,
+        )  # fmt: skip
+        decision = judge_aftermath(facts, policy)
+        if decision.action in VERDICTS:
+            self._previous = None
+        if decision.action == ROLLBACK:
+            self._champion = previous
+            self._course.taken_back += 1
+        return decision
 
 
 def losses_of(asked: Asked, scores: Scores) -> Losses:

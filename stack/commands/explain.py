@@ -46,6 +46,10 @@ def recompute(entry: Entry) -> tuple[Decision | None, str | None]:
             from monitoring.triggers import redecide
 
             return redecide(entry.evidence), None
+        if entry.kind == "aftermath":
+            from monitoring.aftermath import judge_again
+
+            return judge_again(entry.evidence), None
         if entry.kind == "gate":
             from registry.verdict import rejudge
 
