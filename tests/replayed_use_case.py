@@ -1,4 +1,4 @@
-"""A use case with a past in which what amounts mean turns around half way: for tests of replays."""
+"""A use case with a past in which the same amounts begin to sell better half way: for tests of replays."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def history(days: int = 60, turn: int | None = 30, seed: int = 0) -> History:
     at = at.dt.floor("us").astype("datetime64[us, UTC]")
     amount = np.round(rng.normal(size=n), 3)
     turned = np.zeros(n, bool) if turn is None else (at >= pd.Timestamp(START + turn * DAY)).to_numpy()
-    chance = 1 / (1 + np.exp(-2.5 * np.where(turned, -amount, amount)))
+    chance = 1 / (1 + np.exp(-2.5 * (amount + turned)))
     requests = pd.DataFrame(
         {"key": [f"q{i:05d}" for i in range(n)], "at": at, "shop": rng.choice(["a", "b"], n), "amount": amount}
     )
