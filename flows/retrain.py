@@ -11,6 +11,7 @@ from core.discovery import UseCaseFile
 from core.errors import NotEnoughData
 from flows.context import ALL, FlowContext, open_context
 from flows.lease import Lease, hold
+from flows.references import reference_files
 from flows.steps import ACTOR, collect, compare, promote, register, train, trained_before
 
 BY_HAND = "by hand"
@@ -78,10 +79,12 @@ def run_steps(
         promote(context, name, gate.version, Decision(gate.action, gate.reason), moment, lease)
         again = f"version {gate.version} was trained on exactly this data already"
         return record(context, name, moment, "skipped", again, decision_id)
-    candidate = train(declared, training)
-    verdict = compare(context, declared, candidate)
-    version = register(context, candidate, training, moment, lease, reason)
-    known |= {"compute_s": sum(candidate.timings.values())}
+    candidates = train(context, declared, training, moment)
+    candidate, verdict = compare(context, declared, candidates, moment)
+    version, verdict = register(
+        context, candidate, verdict, reference_files(candidate, training), moment=moment, lease=lease, reason=reason
+    )
+    known["compute_s"] = sum(sum(each.timings.values()) for each in candidates)
     recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})
     context.ledger.record(name, "gate", recorded, actor=ACTOR, as_of=moment, version=version)
     promote(context, name, version, verdict, moment, lease)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -16,10 +18,13 @@ from features.offline.point_in_time import point_in_time_matrix
 from features.offline.training import TrainingSet, build_training_set
 from flows.context import FlowContext
 from flows.lease import Lease
-from flows.references import reference_files
+from flows.staging import stage
 from flows.versions import fetch_version
-from registry.candidate import Candidate, build_candidate
-from registry.gate import HoldoutScores, judge, score_rows
+from registry import selection
+from registry.candidate import Candidate
+from registry.comparison import Champion, build_candidates, pick
+from registry.estimator_store import EstimatorStore
+from registry.verdict_page import verdict_page
 from registry.version_folder import load_version, write_version_folder
 
 ACTOR = "flow retrain"
@@ -30,9 +35,9 @@ _GATES = 200
 
 @task(cache_policy=NO_CACHE)
 def collect(context: FlowContext, declared: UseCaseFile, moment: datetime) -> TrainingSet:
-    """The labelled rows of the training window as known at the moment, and the data check on record."""
+    """The labelled rows that any of the selections trains on, as known at the moment, and the data check on record."""
     use_case = declared.use_case
-    since = moment - use_case.policy.training_window
+    since = selection.since(use_case.policy.trains_on, moment)
     training = build_training_set(context.log, use_case, as_of=moment, since=since)
     dropped = dict(training.dropped)
     evidence = {
@@ -49,36 +54,87 @@ def collect(context: FlowContext, declared: UseCaseFile, moment: datetime) -> Tr
 
 
 @task(cache_policy=NO_CACHE)
-def train(declared: UseCaseFile, training: TrainingSet) -> Candidate:
-    """Fit, export to ONNX, prove parity, measure on the newest rows."""
-    return build_candidate(declared, training)
+def train(context: FlowContext, declared: UseCaseFile, training: TrainingSet, moment: datetime) -> list[Candidate]:
+    """For each selection: fit, export to ONNX, prove parity, measure on the newest rows."""
+    return build_candidates(declared, training, moment, lambda: _champions_estimator(context, declared))
 
 
 @task(cache_policy=NO_CACHE)
-def compare(context: FlowContext, declared: UseCaseFile, candidate: Candidate) -> Decision:
-    """Judge the candidate against the champion on the same rows."""
-    name, holdout = declared.use_case.name, candidate.holdout
-    champion, answers = context.registry.alias(name, CHAMPION), None
-    if champion is not None:
-        version = load_version(fetch_version(context, name, champion))
-        scored = score_rows(
-            version, holdout.requests, holdout.y, lambda own, rows: point_in_time_matrix(context.log, own, rows)
-        )
-        answers = HoldoutScores(scored.labels, scored.scores, champion)
-    return judge(HoldoutScores(holdout.y, holdout.scores), answers, declared.use_case.policy)
+def compare(
+    context: FlowContext, declared: UseCaseFile, candidates: list[Candidate], moment: datetime
+) -> tuple[Candidate, Decision]:
+    """Judge the candidates against the champion on the same rows; the best of them, and its verdict."""
+    use_case, champion, old_rows = declared.use_case, None, None
+    version = context.registry.alias(use_case.name, CHAMPION)
+    if version is not None:
+        champion = Champion(version, load_version(fetch_version(context, use_case.name, version)))
+        old_rows = recall(context, declared, moment)
+    return pick(
+        candidates, champion, old_rows, use_case.policy, lambda own, rows: point_in_time_matrix(context.log, own, rows)
+    )
+
+
+def recall(context: FlowContext, declared: UseCaseFile, moment: datetime) -> TrainingSet | None:
+    """As many labelled rows as the holdout's, from just before the first that is trained on; None if all are."""
+    use_case = declared.use_case
+    span = selection.before(use_case.policy, moment)
+    if span is None:
+        return None
+    return build_training_set(context.log, use_case, as_of=span[1], since=span[0]).newest(use_case.policy.holdout_rows)
 
 
 @task(cache_policy=NO_CACHE)
 def register(
-    context: FlowContext, candidate: Candidate, training: TrainingSet, moment: datetime, lease: Lease, reason: str
-) -> str:
-    """Write the version's folder and register it in MLflow; returns its number."""
+    context: FlowContext,
+    candidate: Candidate,
+    verdict: Decision,
+    extras: Mapping[str, bytes],
+    *,
+    moment: datetime,
+    lease: Lease,
+    reason: str,
+) -> tuple[str, Decision]:
+    """Write the version's folder, stage a winner, draw the verdict, and register it in MLflow.
+
+    Args:
+        context: what the flow works with.
+        candidate: what was trained.
+        verdict: the gate's.
+        extras: further files of the version's folder, by name.
+        moment: the moment it was trained as of.
+        lease: of the retrain.
+        reason: why it was trained, for people.
+
+    Returns:
+        The version's number, and the verdict, which staging may have changed.
+    """
+    use_case = candidate.use_case_file.use_case
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "version"
-        extras = reference_files(candidate, training)
         info = write_version_folder(candidate, folder, reason=reason, as_of=moment, extras=extras)
+        verdict = stage(context, use_case, folder, verdict)
+        page = verdict_page(use_case.name, verdict, title=f"trained as of {moment:%Y-%m-%d %H:%M} UTC")
+        (folder / "plots" / "gate.html").write_text(page, encoding="utf-8")
         lease.require()
-        return context.registry.register(candidate.use_case_file.use_case.name, folder, info)
+        version = context.registry.register(use_case.name, folder, info)
+    reports = context.settings.home / "reports" / use_case.name
+    reports.mkdir(parents=True, exist_ok=True)
+    page = verdict_page(use_case.name, verdict, title=f"version {version}")
+    (reports / f"{moment:%Y-%m-%dT%H%M%S}-gate-{version}.html").write_text(page, encoding="utf-8")
+    if candidate.profile["selection"]["warm_start"]:
+        _estimators(context).keep(use_case.name, info.digest, candidate.estimator)
+    return version, verdict
+
+
+def _champions_estimator(context: FlowContext, declared: UseCaseFile) -> Any:
+    """The champion as it was fitted; None if there is none, or it was not kept."""
+    name = declared.use_case.name
+    champion = context.registry.alias(name, CHAMPION)
+    return champion and _estimators(context).load(name, context.registry.info(name, champion).digest)
+
+
+def _estimators(context: FlowContext) -> EstimatorStore:
+    return EstimatorStore(context.settings.home / "estimators")
 
 
 def promote(context: FlowContext, name: str, version: str, verdict: Decision, moment: datetime, lease: Lease) -> None:

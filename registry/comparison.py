@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from core.decision import Decision
+from core.discovery import UseCaseFile
+from core.errors import TrainingError
 from core.policy import Policy
 from core.use_case import UseCase
 from features.offline.training import TrainingSet
 from registry import metrics
-from registry.candidate import Candidate
+from registry.candidate import Candidate, build_candidate
 from registry.gate import HoldoutScores, judge, score_rows
 from registry.scorer import OnnxScorer
 from registry.segments import segment_columns
+from registry.selection import describe
 from registry.version_folder import LoadedVersion
 
+_log = logging.getLogger(__name__)
 Matrix = npt.NDArray[np.float32]
 BuildMatrix = Callable[[UseCase, pd.DataFrame], Matrix]
 _ORDER = ("promote", "keep", "reject")
@@ -36,6 +43,39 @@ class Champion:
 
     version: str
     loaded: LoadedVersion
+
+
+def build_candidates(
+    declared: UseCaseFile, training: TrainingSet, moment: datetime, previous: Callable[[], Any]
+) -> list[Candidate]:
+    """Train on each of the policy's selections.
+
+    Args:
+        declared: the use case.
+        training: rows enough for the widest of them, sorted by time.
+        moment: from which the ages of rows count.
+        previous: fetches the champion's estimator as fitted, or None; asked once, and only for a warm start.
+
+    Returns:
+        At least one; a selection that cannot be trained on is left out with a warning.
+
+    Raises:
+        TrainingError: of the first selection, if none of them can be trained on.
+    """
+    selections = declared.use_case.policy.trains_on
+    kept = previous() if any(each.warm_start for each in selections) else None
+    found, problems = [], []
+    for each in selections:
+        try:
+            candidate = build_candidate(declared, training, selection=each, moment=moment, previous=kept)
+        except TrainingError as problem:
+            _log.warning("%s: %s: %s", declared.use_case.name, describe(each), problem)
+            problems.append(problem)
+        else:
+            found.append(candidate)
+    if not found:
+        raise problems[0]
+    return found
 
 
 def pick(

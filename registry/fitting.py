@@ -61,9 +61,9 @@ def go_on(fresh: Classifier, previous: Any, X: Matrix, y: Labels, weights: Weigh
     require_warm_start(fresh)
     if previous is None or type(previous) is not type(fresh):
         return fit(fresh, X, y, weights), False
-    if isinstance(fresh, TorchClassifier):
+    if isinstance(fresh, TorchClassifier) and isinstance(previous, TorchClassifier):
         return fit(fresh.start_from(previous), X, y, weights), True
-    going = deepcopy(previous)
+    going: Any = deepcopy(previous)
     final, declared, inputs = _last(going), _last(fresh), X
     if final is not going:
         inputs = going[:-1].transform(X)

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from core.clock import to_us
-from core.policy import Selection
+from core.clock import MICROSECOND, to_us
+from core.policy import Policy, Selection
 
 _HALF_LIVES = 8  # older rows would weigh 0.4 % together
 _SCALES = (0.25, 0.5, 1.0, 2.0)
@@ -114,13 +114,26 @@ def _reach(selection: Selection, moment: datetime) -> datetime:
 
 def _weights(at: npt.NDArray[np.datetime64], moment: datetime, half_life: timedelta) -> npt.NDArray[np.float32]:
     """Source: exponential forgetting, as in Gama et al. (2014), "A survey on concept drift adaptation", 3.1.2."""
-    age = (_as64(moment) - at.astype("datetime64[us]")) / np.timedelta64(half_life)
-    weights = np.exp2(-age)
-    return (weights / weights.mean()).astype(np.float32) if len(weights) else weights.astype(np.float32)
+    age_us = to_us(moment) - at.astype("datetime64[us]").astype(np.int64)
+    weights = np.exp2(-age_us / (half_life / MICROSECOND))
+    relative: npt.NDArray[np.float32] = (weights / max(weights.mean(), 1e-300) if len(weights) else weights).astype(
+        np.float32
+    )
+    return relative
 
 
 def _as64(moment: datetime) -> np.datetime64:
     return np.datetime64(to_us(moment), "us")
+
+
+def before(policy: Policy, moment: datetime) -> tuple[datetime, datetime] | None:
+    """A span of an older regime: a quarter of the training window, before anything that is trained on.
+
+    Returns:
+        Its beginning and its end; None if all history is trained on.
+    """
+    end = since(policy.trains_on, moment)
+    return None if end <= BEGINNING else (end - policy.training_window / 4, end)
 
 
 def _days(length: timedelta) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +42,17 @@ class TrainingSet:
     requests: pd.DataFrame
     fingerprint: str
     dropped: Mapping[str, int]
+
+    def newest(self, rows: int) -> TrainingSet:
+        """Its newest rows, at most so many; counts of what was left out stay those of all."""
+        if rows >= len(self.y):
+            return self
+        kept = slice(len(self.y) - rows, None)
+        fewer = replace(
+            self, X=self.X[kept], y=self.y[kept], at=self.at[kept], prediction_ids=self.prediction_ids[kept],
+            requests=self.requests.iloc[kept],
+        )  # fmt: skip
+        return replace(fewer, fingerprint=fingerprint(fewer.X, fewer.y, fewer.at.astype(np.int64), fewer.columns))
 
 
 def build_training_set(
