@@ -23,8 +23,8 @@ def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, m
     name = use_case.name
     triggers = context.ledger.entries(name, kind="trigger", limit=_TRIGGERS)
     last, looks = last_retrain_at(triggers), _looks(triggers, moment, use_case.policy.monitor_window)
-    known = [when for when in (last, live.trained_at if live else None) if when is not None]
-    new = _new_labels(context, name, max(known), looks, moment) if known else 0
+    since = max((when for when in (last, live.trained_at if live else None) if when is not None), default=None)
+    new = 0 if since is None else _new_labels(context, name, since, looks, moment)
     return Past(looks=looks, last_retrain_at=last, retrain_s=_retrain_s(context, name), labels_since_training=new)
 
 
@@ -53,7 +53,11 @@ def _retrain_s(context: FlowContext, name: str) -> float | None:
 
 
 def _new_labels(context: FlowContext, name: str, since: datetime, looks: list[MonitorFacts], moment: datetime) -> int:
-    """Labels known after `since`; those up to the look before were counted then."""
-    before = looks[-1] if looks and looks[-1].as_of >= since else None
+    """Labels known after `since`; if the look before counted from there too, only those that came after it are read."""
+    before = looks[-1] if looks and _last_training(looks[-1]) == since else None
     counted, start = (before.labels_since_training, before.as_of) if before else (0, since)
     return counted + len(context.log.labels(name, since=start + MICROSECOND, known_by=moment))
+
+
+def _last_training(facts: MonitorFacts) -> datetime | None:
+    return max((when for when in (facts.trained_at, facts.last_retrain_at) if when is not None), default=None)
