@@ -52,7 +52,7 @@ def fit(spec: ReplaySpec, moments: Sequence[datetime], part: int) -> None:
 def simulate(spec: ReplaySpec, name: str) -> Course:
     """Run one policy over the past."""
     inputs = inputs_of(spec)
-    run = Simulation(inputs.asked, name, inputs.policies[name], inputs.trainings, inputs.gate(name))
+    run = Simulation(inputs.asked, name, inputs.policies[name], inputs.trainings, inputs.gate(name), inputs.windows)
     return run.run(inputs.span, lambda done, steps: _show(name, done, steps))
 
 

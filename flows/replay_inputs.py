@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from flows.replay_training import RegistryGate, Trainings
 from monitoring.replay.asked import Asked, ask_all
 from monitoring.replay.importing import span_of
 from monitoring.replay.policies import policies_named
-from monitoring.replay.simulation import Span
+from monitoring.replay.simulation import Span, Windows
 
 _FORMAT = "1"
 _DAY = timedelta(days=1)
@@ -65,6 +65,7 @@ class ReplayInputs:
         trainings: everything trained, and what trains.
         span: what is simulated.
         policies: to simulate, by name.
+        windows: what was measured, shared by all policies.
     """
 
     declared: UseCaseFile
@@ -72,6 +73,7 @@ class ReplayInputs:
     trainings: Trainings
     span: Span
     policies: dict[str, Policy]
+    windows: Windows = field(default_factory=Windows)
 
     def gate(self, name: str) -> RegistryGate:
         """The gate of one policy."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -109,7 +109,41 @@ def window_start(use_case: UseCase, as_of: datetime) -> datetime:
     return as_of - use_case.policy.monitor_window - use_case.label.horizon
 
 
-def look(use_case: UseCase, live: LiveVersion | None, served: Served, past: Past, *, as_of: datetime) -> MonitorFacts:
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What one window says by itself, whatever came before.
+
+    Args:
+        rows: predictions of the version in the window.
+        performance: of those with a label.
+        drift: of the window; what is called is for several windows together to say.
+        faults: of the data.
+        unlabelled: predictions without a label, when they are enough to estimate on.
+        labelled: those whose label is due, as `join_labels` gives them; only kept where there is something to estimate.
+        rows_per_day: predictions of any version.
+    """
+
+    rows: int
+    performance: PerformanceFacts
+    drift: DriftFacts | None
+    faults: tuple[Fault, ...]
+    rows_per_day: float
+    unlabelled: pd.DataFrame | None = None
+    labelled: pd.DataFrame | None = None
+
+
+Measure = Callable[[UseCase, LiveVersion, Served, Mapping[str, datetime], datetime], Measured]
+
+
+def look(
+    use_case: UseCase,
+    live: LiveVersion | None,
+    served: Served,
+    past: Past,
+    *,
+    as_of: datetime,
+    measuring: Measure | None = None,
+) -> MonitorFacts:
     """Gather the facts of one look; only what the live version itself answered counts.
 
     Production and replay call this one function, and `decide_retrain` on what it finds.
@@ -120,33 +154,51 @@ def look(use_case: UseCase, live: LiveVersion | None, served: Served, past: Past
         served: predictions since `window_start` and their labels.
         past: what came before.
         as_of: the moment of the look.
+        measuring: `measure_window`, or what remembers its results: they depend on nothing but what it is given.
     """
-    policy = use_case.policy
     facts = MonitorFacts(
         as_of=as_of, version=live.version if live else None, trained_at=live.trained_at if live else None,
         last_retrain_at=past.last_retrain_at, rows=0, reference_log_loss=live.log_loss if live else None,
         reference_rows=live.holdout_rows if live else 0, labels_since_training=past.labels_since_training,
-        retrain_s=past.retrain_s, look_every_s=policy.monitor_every.total_seconds(),
+        retrain_s=past.retrain_s, look_every_s=use_case.policy.monitor_every.total_seconds(),
     )  # fmt: skip
     if live is None or served.predictions.empty:
         return facts
+    found = (measuring or measure_window)(use_case, live, served, past.newest_event_at, as_of)
+    return facts.with_(
+        rows=found.rows,
+        performance=found.performance,
+        estimate=_estimate(use_case, live, found, past.looks),
+        drift=_called(use_case, live, found.drift, past.looks, as_of),
+        faults=found.faults,
+        losses=_losses(facts, found.performance, past.looks),
+        rows_per_day=found.rows_per_day,
+    )
+
+
+def measure_window(
+    use_case: UseCase, live: LiveVersion, served: Served, newest_event_at: Mapping[str, datetime], as_of: datetime
+) -> Measured:
+    """Measure what the version answered in the window that ends at `as_of`; see `look`."""
+    policy = use_case.policy
     answered = served.predictions.loc[served.predictions["version"] == live.version]
     labelled = join_labels(answered, served.labels, use_case.label.horizon, as_of)
-    performance = measure(
-        labelled, segments=policy.segments, reference=live.reference, categorical=use_case.categorical,
-        confidence=policy.gate.confidence,
-    )  # fmt: skip
+    unlabelled = answered.drop(index=labelled.index[labelled["label"].notna()])
+    is_to_estimate = len(unlabelled) >= policy.min_monitor_rows
     recent = _recent(use_case, answered, as_of)
     window = _profiled(live, recent, labelled)
-    return facts.with_(
+    return Measured(
         rows=len(recent),
-        performance=performance,
-        estimate=_estimate(use_case, live, answered, labelled, past.looks),
-        drift=_drift(use_case, live, window, past.looks, as_of),
-        faults=_faults(use_case, live, window, served, past, as_of),
-        losses=_losses(facts, performance, past.looks),
+        performance=measure(
+            labelled, segments=policy.segments, reference=live.reference, categorical=use_case.categorical,
+            confidence=policy.gate.confidence,
+        ),
+        drift=_drift(use_case, live, window),
+        faults=_faults(use_case, live, window, served, newest_event_at, as_of),
         rows_per_day=len(_recent(use_case, served.predictions, as_of)) / (policy.monitor_window / _DAY),
-    )
+        unlabelled=unlabelled if is_to_estimate else None,
+        labelled=labelled if is_to_estimate else None,
+    )  # fmt: skip
 
 
 def draw_page(use_case: UseCase, live: LiveVersion, served: Served, *, as_of: datetime, page: Path) -> None:
@@ -174,30 +226,31 @@ def _profiled(live: LiveVersion, recent: pd.DataFrame, labelled: pd.DataFrame) -
 
 
 def _estimate(
-    use_case: UseCase,
-    live: LiveVersion,
-    answered: pd.DataFrame,
-    labelled: pd.DataFrame,
-    looks: Sequence[MonitorFacts],
+    use_case: UseCase, live: LiveVersion, found: Measured, looks: Sequence[MonitorFacts]
 ) -> EstimateFacts | None:
     """Of the version's predictions without a label; None where they are too few for a verdict anyway."""
-    unlabelled = answered.drop(index=labelled.index[labelled["label"].notna()])
-    if len(unlabelled) < use_case.policy.min_monitor_rows:
+    if found.unlabelled is None or found.labelled is None:
         return None
     earlier = [each.estimate for each in looks if each.version == live.version and each.estimate is not None]
-    return estimate(unlabelled, live.reference, labelled, earlier=earlier, confidence=use_case.policy.gate.confidence)
+    return estimate(
+        found.unlabelled, live.reference, found.labelled, earlier=earlier, confidence=use_case.policy.gate.confidence
+    )
 
 
-def _drift(
-    use_case: UseCase, live: LiveVersion, window: WindowProfile | None, looks: Sequence[MonitorFacts], as_of: datetime
-) -> DriftFacts | None:
-    """What is over its threshold in this window, and what is called by it and the windows of the looks before."""
-    policy = use_case.policy
-    if window is None or live.profile is None or window.rows < policy.min_monitor_rows:
+def _drift(use_case: UseCase, live: LiveVersion, window: WindowProfile | None) -> DriftFacts | None:
+    if window is None or live.profile is None or window.rows < use_case.policy.min_monitor_rows:
         return None
-    found = find_drift(live.profile, [window], policy.drift)
+    return find_drift(live.profile, [window], use_case.policy.drift)
+
+
+def _called(
+    use_case: UseCase, live: LiveVersion, found: DriftFacts | None, looks: Sequence[MonitorFacts], as_of: datetime
+) -> DriftFacts | None:
+    """The same with what is called by this window and those of the looks before together."""
+    if found is None:
+        return None
+    policy, last = use_case.policy, as_of
     seen: list[set[Kind]] = [{each.kind for each in found.over}]
-    last = as_of
     for before in reversed([each for each in looks if each.version == live.version and each.drift is not None]):
         if before.drift is not None and last - before.as_of >= policy.monitor_window:  # windows must not overlap
             seen.append({each.kind for each in before.drift.over})
@@ -216,13 +269,13 @@ def _faults(
     live: LiveVersion,
     window: WindowProfile | None,
     served: Served,
-    past: Past,
+    newest_event_at: Mapping[str, datetime],
     as_of: datetime,
 ) -> tuple[Fault, ...]:
     if window is None or live.profile is None:
         return ()
     labels = count_labels(served.predictions, served.labels, horizon=use_case.label.horizon, as_of=as_of)
-    return find_faults(live.profile, window, as_of=as_of, newest_event_at=past.newest_event_at, labels=labels)
+    return find_faults(live.profile, window, as_of=as_of, newest_event_at=newest_event_at, labels=labels)
 
 
 def _losses(facts: MonitorFacts, seen: PerformanceFacts | None, looks: Sequence[MonitorFacts]) -> tuple[LossPoint, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -16,7 +17,17 @@ from core.policy import Policy
 from core.use_case import UseCase
 from monitoring.aftermath import ROLLBACK, VERDICTS, Promotion, compare_versions, judge_aftermath
 from monitoring.facts import MonitorFacts
-from monitoring.look import LiveVersion, Past, Served, look, window_start, worth_remembering
+from monitoring.look import (
+    LiveVersion,
+    Measure,
+    Measured,
+    Past,
+    Served,
+    look,
+    measure_window,
+    window_start,
+    worth_remembering,
+)
 from monitoring.performance import row_log_loss
 from monitoring.replay.asked import Asked
 from monitoring.triggers import RETRAIN, decide_retrain
@@ -133,6 +144,30 @@ class Span:
         return max(0, -(-(self.end - self.start) // self.every) - 1)
 
 
+class Windows:
+    """Remembers what windows said, for policies that let the same versions answer the same questions."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, datetime, bytes], Measured] = {}
+
+    def measuring(self, answered_by: bytes) -> Measure:
+        """What measures a window, unless it was measured already.
+
+        Args:
+            answered_by: tells which version answered which of its questions.
+        """
+
+        def measure(
+            use_case: UseCase, live: LiveVersion, served: Served, newest: Mapping[str, datetime], as_of: datetime
+        ) -> Measured:
+            key = (live.version, as_of, answered_by)
+            if key not in self._known:
+                self._known[key] = measure_window(use_case, live, served, newest, as_of)
+            return self._known[key]
+
+        return measure
+
+
 class Simulation:
     """Runs one policy over the past.
 
@@ -142,9 +177,19 @@ class Simulation:
         policy: the policy.
         trainer: trains.
         gate: judges.
+        windows: what windows said that were measured before; None: each is measured here.
     """
 
-    def __init__(self, asked: Asked, name: str, policy: Policy, trainer: Trainer, gate: Gate) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        name: str,
+        policy: Policy,
+        trainer: Trainer,
+        gate: Gate,
+        windows: Windows | None = None,
+    ) -> None:
+        self._windows = Windows() if windows is None else windows
         self._asked = asked
         self._use_case: UseCase = replace(asked.use_case, policy=policy)
         self._policy = policy
@@ -184,7 +229,10 @@ class Simulation:
         cut = self._asked.between(window_start(self._use_case, now), now)
         served = Served(self._asked.predictions(cut, self._course.scores, self._versions), self._asked.labels(cut, now))
         live = self._champion.make_live() if self._champion else None
-        facts = look(self._use_case, live, served, self._past(now), as_of=now)
+        answered_by = hashlib.sha256("\n".join(self._versions[cut]).encode()).digest()
+        facts = look(
+            self._use_case, live, served, self._past(now), as_of=now, measuring=self._windows.measuring(answered_by)
+        )
         decision = decide_retrain(facts, self._policy)
         self._looks.append(facts)
         aftermath = self._look_back(now)
