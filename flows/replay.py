@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -19,6 +20,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_LOGGING_LEVEL,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
     temporary_settings,
 )
@@ -133,6 +135,7 @@ _RUNNERS: Mapping[str, Callable[[int], TaskRunner[Any]]] = {
 
 @contextmanager
 def _api(settings: Settings) -> Iterator[None]:
+    logging.getLogger("prefect").setLevel(logging.WARNING)  # the progress says what there is to be said
     changes: dict[Any, Any] = {PREFECT_LOGGING_LEVEL: "WARNING"}
     if _answers(settings.prefect_api_url):
         changes[PREFECT_API_URL] = settings.prefect_api_url
@@ -143,6 +146,7 @@ def _api(settings: Settings) -> Iterator[None]:
     database.parent.mkdir(parents=True, exist_ok=True)
     changes |= {
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
     }
     with temporary_settings(changes, restore_defaults={PREFECT_API_URL}):

@@ -105,8 +105,25 @@ def _read(spec: ReplaySpec, progress: Callable[[int, int], None] | None) -> Repl
     if spec.every is not None:
         use_case = replace(use_case, policy=replace(use_case.policy, monitor_every=spec.every))
         declared = replace(declared, use_case=use_case)
+    return made_of(spec, declared, _until(use_case.history(spec.data_dir), spec.until), progress)
+
+
+def made_of(
+    spec: ReplaySpec,
+    declared: UseCaseFile,
+    history: History,
+    progress: Callable[[int, int], None] | None = None,
+) -> ReplayInputs:
+    """What a replay of some history works on.
+
+    Args:
+        spec: what is to be replayed; of its use case only the policies, folders and moments count.
+        declared: the use case.
+        history: its past, or any other.
+        progress: is told how much of how many questions' features are done.
+    """
+    use_case = declared.use_case
     policies = policies_named(spec.policies, use_case.policy)
-    history = _until(use_case.history(spec.data_dir), spec.until)
     key = history_key(declared, history)
     folder = spec.home / "replays" / use_case.name
     stored = folder / f"{key}.npy"
