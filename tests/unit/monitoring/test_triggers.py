@@ -77,9 +77,7 @@ def estimate(log_loss: float, **more: Any) -> EstimateFacts:
 
 def losses(*values: float, rows: int = 1000) -> tuple[LossPoint, ...]:
     n = len(values)
-    return tuple(
-        LossPoint(at=NOW - (n - 1 - i) * 7 * DAY, rows=rows, log_loss=value) for i, value in enumerate(values)
-    )
+    return tuple(LossPoint(at=NOW - (n - 1 - i) * 7 * DAY, rows=rows, log_loss=value) for i, value in enumerate(values))
 
 
 WORTH = {"losses": losses(0.6, 0.6, 0.6), "retrain_s": 1.0, "rows_per_day": 100.0, "performance": performance(0.6)}
