@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -196,5 +197,5 @@ def test_looks_worth_remembering_are_the_newest_and_those_a_window_apart() -> No
 
     assert kept[-1] == len(hourly) - 1
     assert len(kept) == LOOKS
-    assert all(hourly[b] - hourly[a] >= 2 * DAY for a, b in zip(kept[:-1], kept[1:], strict=True))
+    assert all(hourly[b] - hourly[a] >= 2 * DAY for a, b in pairwise(kept))
     assert worth_remembering([], DAY) == []
