@@ -103,7 +103,8 @@ class Policy:
         drift_share: share of columns that must drift to call for a retrain.
         performance_drop: relative rise of log-loss over the version's reference that calls for a retrain.
         retrain_every: event time after which the champion is retrained in any case.
-        cooldown: event time after a retrain in which only a schedule triggers anything.
+        cooldown: event time after a retrain in which only a schedule triggers anything. It doubles with each retrain in
+            a row that the gate keeps back, but for a drop in performance and for new kinds of drift.
         min_gain: relative reduction of log-loss on the holdout a challenger must show to be promoted.
         trigger: what calls for a retrain; None: any of `performance_drop`, drift and `retrain_every`.
         segments: request fields or feature columns by whose values performance and drift are looked at separately.

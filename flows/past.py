@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 import numpy as np
 
@@ -11,11 +12,12 @@ from core.ledger import Entry
 from core.use_case import UseCase
 from flows.context import FlowContext
 from monitoring.facts import MonitorFacts
-from monitoring.look import LiveVersion, Past, worth_remembering
+from monitoring.look import LiveVersion, Past, kinds_called, worth_remembering
 
 # Older triggers cannot matter: at one look an hour this is half a year.
 _TRIGGERS = 5000
 _COSTS = 3
+_GATES = 200
 
 
 def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, moment: datetime) -> Past:
@@ -25,7 +27,12 @@ def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, m
     last, looks = last_retrain_at(triggers), _looks(triggers, moment, use_case.policy.monitor_window)
     since = max((when for when in (last, live.trained_at if live else None) if when is not None), default=None)
     new = 0 if since is None else _new_labels(context, name, since, looks, moment)
-    return Past(looks=looks, last_retrain_at=last, retrain_s=_retrain_s(context, name), labels_since_training=new)
+    gates = context.ledger.entries(name, kind="gate", limit=_GATES)
+    refused = list(takewhile(lambda entry: entry.action != "promote", gates))
+    return Past(
+        looks=looks, last_retrain_at=last, refused=len(refused),
+        refused_kinds=kinds_called(_called_by(triggers, refused)), retrain_s=_retrain_s(gates), labels_since_training=new,
+    )  # fmt: skip
 
 
 def last_retrain_at(triggers: list[Entry]) -> datetime | None:
@@ -46,9 +53,15 @@ def _looks(triggers: list[Entry], moment: datetime, apart: timedelta) -> list[Mo
     return [MonitorFacts.from_json(recorded[i].evidence["facts"]) for i in kept]
 
 
-def _retrain_s(context: FlowContext, name: str) -> float | None:
-    gates = context.ledger.entries(name, kind="gate", limit=_COSTS)
-    costs = [float(entry.evidence["compute_s"]) for entry in gates if "compute_s" in entry.evidence]
+def _called_by(triggers: list[Entry], gates: list[Entry]) -> list[MonitorFacts]:
+    """What was seen at the looks that called for some retrains."""
+    ids = {str(entry.evidence.get("decision_id")) for entry in gates}
+    found = (entry for entry in triggers if str(entry.id) in ids and "facts" in entry.evidence)
+    return [MonitorFacts.from_json(entry.evidence["facts"]) for entry in found]
+
+
+def _retrain_s(gates: list[Entry]) -> float | None:
+    costs = [float(entry.evidence["compute_s"]) for entry in gates[:_COSTS] if "compute_s" in entry.evidence]
     return float(np.mean(costs)) if costs else None
 
 

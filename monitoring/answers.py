@@ -26,6 +26,7 @@ from monitoring.expected_gain import expect_gain, reference_half
 from monitoring.facts import Interval, MonitorFacts
 
 _SHOWN = 3
+_MOST_DOUBLINGS = 5
 
 
 @dataclass(frozen=True)
@@ -72,12 +73,35 @@ def answer(trigger: Trigger, facts: MonitorFacts, policy: Policy) -> Answer:
     if isinstance(trigger, Schedule):
         return _schedule(trigger, facts)
     name = _NAMES[type(trigger)]
-    last = facts.last_retrain_at
-    if last is not None and facts.as_of - last < policy.cooldown:
-        wait = f"a retrain was called for at {last:%Y-%m-%d %H:%M}, the cooldown is {_days(policy.cooldown)}"
-        return Answer(name, False, wait)
+    if rests := _rests(trigger, facts, policy):
+        return Answer(name, False, rests)
     fired, reason = _watched(trigger, facts, policy)
     return Answer(name, fired, reason)
+
+
+def _rests(trigger: Trigger, facts: MonitorFacts, policy: Policy) -> str | None:
+    """Why a trigger is not asked yet after a retrain; None if it is.
+
+    Where the gate keeps back what is trained, signs of change call for no more of it at once: each such retrain doubles
+    the cooldown, as with repeated failures elsewhere. A drop that was measured is no sign but the harm itself, and
+    drift of a kind that was not there then is news: neither waits longer than the cooldown.
+    Source: exponential back-off, Metcalfe & Boggs, Ethernet (1976).
+    """
+    last = facts.last_retrain_at
+    if last is None:
+        return None
+    since = f"a retrain was called for at {last:%Y-%m-%d %H:%M}"
+    if facts.as_of - last < policy.cooldown:
+        return f"{since}, the cooldown is {_days(policy.cooldown)}"
+    longer = policy.cooldown * 2 ** min(facts.refused, _MOST_DOUBLINGS)
+    if isinstance(trigger, PerformanceDrop) or facts.as_of - last >= longer or _is_news(trigger, facts):
+        return None
+    return f"{since}, and the gate kept back the last {facts.refused}: the cooldown is {_days(longer)}"
+
+
+def _is_news(trigger: Trigger, facts: MonitorFacts) -> bool:
+    called = facts.drift.called if facts.drift is not None else ()
+    return isinstance(trigger, Drift) and bool(set(called) & set(trigger.kinds) - set(facts.refused_kinds))
 
 
 _NAMES = {

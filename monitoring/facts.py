@@ -181,6 +181,8 @@ class MonitorFacts:
         drift: None if it was not measured.
         faults: of the data.
         losses: of the version's windows so far, oldest first.
+        refused: retrains since the last promotion whose versions the gate kept back.
+        refused_kinds: kinds of drift that were called when these were called for.
         retrain_s: what the last retrains took, in compute seconds; None if unknown.
         rows_per_day: predictions asked for a day, lately.
         look_every_s: event seconds until the next look.
@@ -199,6 +201,8 @@ class MonitorFacts:
     drift: DriftFacts | None = None
     faults: tuple[Fault, ...] = ()
     losses: tuple[LossPoint, ...] = ()
+    refused: int = 0
+    refused_kinds: tuple[Kind, ...] = ()
     retrain_s: float | None = None
     rows_per_day: float = 0.0
     look_every_s: float = 0.0

@@ -68,6 +68,8 @@ class Past:
     Args:
         looks: facts of the looks before that are `worth_remembering`, oldest first.
         last_retrain_at: what moment the newest retrain was called for; None if there was none.
+        refused: retrains since the last promotion whose versions the gate kept back.
+        refused_kinds: kinds of drift that were called when these were called for.
         retrain_s: what retrains took lately, in compute seconds; None if unknown.
         labels_since_training: labels that no training has seen.
         newest_event_at: of each event source, when its newest event was; those left out are not judged.
@@ -75,6 +77,8 @@ class Past:
 
     looks: Sequence[MonitorFacts] = ()
     last_retrain_at: datetime | None = None
+    refused: int = 0
+    refused_kinds: tuple[Kind, ...] = ()
     retrain_s: float | None = None
     labels_since_training: int = 0
     newest_event_at: Mapping[str, datetime] = field(default_factory=dict)
@@ -102,6 +106,12 @@ def worth_remembering(moments: Sequence[datetime], apart: timedelta) -> list[int
         if not kept or moments[kept[-1]] - moments[i] >= apart:
             kept.append(i)
     return kept[::-1]
+
+
+def kinds_called(looks: Sequence[MonitorFacts]) -> tuple[Kind, ...]:
+    """Kinds of drift that were called at any of some looks."""
+    called = {kind for each in looks if each.drift is not None for kind in each.drift.called}
+    return tuple(kind for kind in KINDS if kind in called)
 
 
 def window_start(use_case: UseCase, as_of: datetime) -> datetime:
@@ -160,7 +170,8 @@ def look(
         as_of=as_of, version=live.version if live else None, trained_at=live.trained_at if live else None,
         last_retrain_at=past.last_retrain_at, rows=0, reference_log_loss=live.log_loss if live else None,
         reference_rows=live.holdout_rows if live else 0, labels_since_training=past.labels_since_training,
-        retrain_s=past.retrain_s, look_every_s=use_case.policy.monitor_every.total_seconds(),
+        refused=past.refused, refused_kinds=past.refused_kinds, retrain_s=past.retrain_s,
+        look_every_s=use_case.policy.monitor_every.total_seconds(),
     )  # fmt: skip
     if live is None or served.predictions.empty:
         return facts

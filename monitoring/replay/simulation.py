@@ -23,6 +23,7 @@ from monitoring.look import (
     Measured,
     Past,
     Served,
+    kinds_called,
     look,
     measure_window,
     window_start,
@@ -198,6 +199,7 @@ class Simulation:
         self._versions = np.full(len(asked), "", dtype=object)
         self._looks: list[MonitorFacts] = []
         self._costs: list[float] = []
+        self._refused: list[MonitorFacts] = []
         self._champion: Trained | None = None
         self._previous: Trained | None = None
         self._promoted_at: datetime | None = None
@@ -249,7 +251,10 @@ class Simulation:
         cost = float(np.mean(self._costs[-_COSTS:])) if self._costs else None
         kept = worth_remembering([each.as_of for each in self._looks], self._policy.monitor_window)
         looks = [self._looks[i] for i in kept]
-        return Past(looks=looks, last_retrain_at=self._last_retrain_at, retrain_s=cost, labels_since_training=new)
+        return Past(
+            looks=looks, last_retrain_at=self._last_retrain_at, refused=len(self._refused),
+            refused_kinds=kinds_called(self._refused), retrain_s=cost, labels_since_training=new,
+        )  # fmt: skip
 
     def _retrain(self, clock: Clock, *, first: bool = False) -> Decision | None:
         made = self._trainer.train(clock.now())
@@ -264,8 +269,11 @@ class Simulation:
         course.retrains += not first
         course.trained_at.append(clock.now())
         if verdict.action == "promote":
+            self._refused.clear()
             course.promoted += not first
             self._previous, self._champion, self._promoted_at = self._champion, chosen, clock.now()
+        elif not first:
+            self._refused.append(self._looks[-1])
         return verdict
 
     def _look_back(self, now: datetime) -> Decision | None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from core.decision import Decision
 from core.ledger import Ledger
 from core.triggers import AnyOf, Drift, NewLabels, PerformanceDrop, Schedule, WorthIt
 from features.offline.log import OfflineLog
@@ -114,7 +115,7 @@ def test_production_and_replay_decide_alike(
     monkeypatch.setattr(monitor, "draw_page", lambda *_, **__: None)
     use_case, (_, _, course) = DECLARED.use_case, replay
     ledger, champion = context.ledger, f"{SPAN.start:%Y-%m-%dT%H:%M}"
-    _trained(ledger, use_case.name, SPAN.start)
+    _trained(ledger, use_case.name, SPAN.start, "promote")
     _deployed(ledger, use_case.name, champion, SPAN.start)
 
     for step in course.steps:
@@ -125,7 +126,7 @@ def test_production_and_replay_decide_alike(
         (entry,) = ledger.entries(use_case.name, kind="trigger", limit=1)
         assert redecide(entry.evidence) == decision
         if step.verdict is not None:
-            _trained(ledger, use_case.name, step.at)
+            _trained(ledger, use_case.name, step.at, step.verdict.action, entry.id)
         if step.champion != champion:
             champion = step.champion
             _deployed(ledger, use_case.name, champion, step.at)
@@ -135,10 +136,9 @@ def test_production_and_replay_decide_alike(
     assert actions >= {"wait", "retrain"}, "a past on which only one thing is decided proves little"
 
 
-def _trained(ledger: Ledger, name: str, moment: Any) -> None:
-    from core.decision import Decision
-
-    ledger.record(name, "gate", Decision("promote", "better", {"compute_s": COST_S}), actor="test", as_of=moment)
+def _trained(ledger: Ledger, name: str, moment: Any, action: str, decision_id: int = 0) -> None:
+    evidence = {"compute_s": COST_S, "decision_id": str(decision_id)}
+    ledger.record(name, "gate", Decision(action, "", evidence), actor="test", as_of=moment)
 
 
 def _deployed(ledger: Ledger, name: str, version: str, moment: Any) -> None:

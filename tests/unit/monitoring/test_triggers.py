@@ -188,6 +188,42 @@ def test_what_is_watched_rests_after_a_retrain(trigger: Trigger) -> None:
     assert "the cooldown is 5 days" in resting.reason
 
 
+@pytest.mark.parametrize(
+    ("trigger", "refused", "days", "action"),
+    [
+        (Drift(), 0, 5, "retrain"),
+        (Drift(), 1, 9, "wait"),
+        (Drift(), 1, 10, "retrain"),
+        (Drift(), 3, 39, "wait"),
+        (Drift(), 99, 160, "retrain"),
+        (NewLabels(1), 2, 19, "wait"),
+        (NewLabels(1), 2, 20, "retrain"),
+        (PerformanceDrop(0.1), 3, 5, "retrain"),
+    ],
+)
+def test_each_version_that_is_kept_back_doubles_the_rest(
+    trigger: Trigger, refused: int, days: int, action: str
+) -> None:
+    seen = facts(
+        drift=drift("data"), refused_kinds=("data",), refused=refused, last_retrain_at=NOW - days * DAY,
+        labels_since_training=10, performance=performance(0.9),
+    )  # fmt: skip
+
+    decision = decide_retrain(seen, replace(POLICY, trigger=trigger))
+
+    assert decision.action == action
+    assert ("kept back" in decision.reason) == (action == "wait")
+
+
+def test_a_new_kind_of_drift_does_not_rest_longer() -> None:
+    seen = facts(
+        drift=drift("data", "concept"), refused_kinds=("data",), refused=3, last_retrain_at=NOW - 5 * DAY
+    )  # fmt: skip
+
+    assert decide_retrain(seen, replace(POLICY, trigger=Drift())).action == "retrain"
+    assert decide_retrain(seen, replace(POLICY, trigger=Drift(("data",)))).action == "wait"
+
+
 def test_a_schedule_does_not_rest() -> None:
     seen = facts(last_retrain_at=NOW - 4 * DAY)
 

@@ -35,7 +35,7 @@ def test_the_page_stands_by_itself(tmp_path: Path) -> None:
     assert "taxi &lt;tip&gt;" in page
     assert page.count("data:image/png;base64,") == 2
     assert not re.findall(r"(?:src|href)=\"(?!data:)", page)
-    assert '<tr class=best><td>drift</td><td>0.5000</td><td>+2.04%</td>' in page
+    assert "<tr class=best><td>drift</td><td>0.5000</td><td>+2.04%</td>" in page
 
 
 def test_every_heading_has_a_cell() -> None:
