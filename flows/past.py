@@ -31,7 +31,8 @@ def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, m
     refused = list(takewhile(lambda entry: entry.action != "promote", gates))
     return Past(
         looks=looks, last_retrain_at=last, refused=len(refused),
-        refused_kinds=kinds_called(_called_by(triggers, refused)), retrain_s=_retrain_s(gates), labels_since_training=new,
+        refused_kinds=kinds_called(_called_by(triggers, refused)), retrain_s=_retrain_s(gates),
+        labels_since_training=new,
     )  # fmt: skip
 
 
