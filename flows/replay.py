@@ -29,6 +29,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from core.errors import SettingsError
 from core.settings import Settings
 from flows.replay_inputs import ReplaySpec, inputs_of
+from flows.replay_training import on_one_thread
 from monitoring.replay.outcome import Comparison, compare
 from monitoring.replay.policies import ALWAYS, ORACLE
 from monitoring.replay.simulation import Course, Simulation, moments_of
@@ -94,7 +95,7 @@ def run_replay(spec: ReplaySpec, settings: Settings, show: Show = _show) -> Comp
         EvergreenError: see `flows.replay_inputs.inputs_of`.
     """
     workers = settings.replay.workers or os.cpu_count() or 1
-    with _told(show), _api(settings):
+    with _told(show), _api(settings), on_one_thread():
         found: Comparison = replay.with_options(task_runner=_runner(settings, workers))(spec, workers)
         return found
 

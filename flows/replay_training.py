@@ -8,7 +8,8 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -86,7 +87,7 @@ class Trainings:
         """Everything that is worth keeping of the candidates of one moment."""
         rows, candidates, compute_s = self._rows(moment), [], 0.0
         try:
-            with _on_one_thread():
+            with on_one_thread():
                 began = time.thread_time()
                 training = self._asked.training_set(rows)
                 candidates = build_candidates(self._declared, training, moment, lambda: None)
@@ -194,17 +195,14 @@ def _reference(asked: Asked, scores: npt.NDArray[np.float32], rows: Ints) -> pd.
     return frame.assign(score=scores[rows], label=asked.label[rows], at=asked.rows["at"].to_numpy()[rows])
 
 
-class _on_one_thread:  # noqa: N801 - used like a function
-    """Keeps numerical libraries to one thread, so that replays side by side do not get into each other's way."""
+@contextmanager
+def on_one_thread() -> Iterator[None]:
+    """Keep numerical libraries to one thread, so that replays side by side do not get into each other's way."""
+    import sklearn.ensemble  # noqa: F401 - its thread pool must be there to be limited
+    from threadpoolctl import threadpool_limits
 
-    def __enter__(self) -> None:
-        import sklearn.ensemble  # noqa: F401 - its thread pool must be there to be limited
-        from threadpoolctl import threadpool_limits
-
-        self._limits = threadpool_limits(1)
-
-    def __exit__(self, *failure: object) -> None:
-        self._limits.restore_original_limits()
+    with threadpool_limits(1):
+        yield
 
 
 def _read(path: Path) -> dict[str, npt.NDArray[Any]] | None:
