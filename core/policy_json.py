@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
 from typing import Any, get_args
@@ -31,7 +31,8 @@ def trigger_as_json(trigger: Trigger) -> dict[str, Any]:
     if isinstance(trigger, AnyOf | AllOf | KOf):
         found |= {"k": trigger.k} if isinstance(trigger, KOf) else {}
         return found | {"triggers": [trigger_as_json(each) for each in trigger.triggers]}
-    plain: dict[str, Any] = _adapter(type(trigger)).dump_python(trigger, mode="json")
+    declared: Any = type(trigger)
+    plain: dict[str, Any] = _adapter(declared).dump_python(trigger, mode="json")
     return found | plain
 
 
@@ -81,5 +82,5 @@ def policy_from_json(recorded: Mapping[str, Any], base: Policy | None = None) ->
 
 
 @cache
-def _adapter(declared: Hashable) -> TypeAdapter[Any]:
+def _adapter(declared: Any) -> TypeAdapter[Any]:
     return TypeAdapter(declared)

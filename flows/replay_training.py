@@ -167,7 +167,7 @@ class RegistryGate:
         old = self._old_rows(challenger) if champion is not None else rows[:0]
         return judge(
             _answers(asked, challenger, rows),
-            champion and _answers(asked, champion, rows),
+            None if champion is None else _answers(asked, champion, rows),
             self.policy,
             segments=segment_columns(self.policy.segments, asked.rows.iloc[rows], matrix, columns),
             features={name: matrix[:, i] for i, name in enumerate(columns)},
@@ -217,7 +217,7 @@ def _write(path: Path, found: Mapping[str, npt.NDArray[Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, fresh = tempfile.mkstemp(dir=path.parent, suffix=".part")
     with os.fdopen(handle, "wb") as file:
-        np.savez(file, **found)
+        np.savez(file, allow_pickle=False, **found)
     Path(fresh).replace(path)
 
 

@@ -60,7 +60,7 @@ class Asked:
         cut = self.between(since, as_of - self.use_case.label.horizon)
         known = self.known_us[cut]
         is_there = (known <= to_us(as_of)) & (known >= to_us(since)) & self.trainable[cut]
-        return np.flatnonzero(is_there) + cut.start
+        return np.asarray(np.flatnonzero(is_there) + cut.start, dtype=np.int64)
 
     def training_set(self, rows: Ints) -> TrainingSet:
         """The training set of some rows, equal bit for bit to what the offline log gives."""

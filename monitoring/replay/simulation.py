@@ -245,7 +245,8 @@ class Simulation:
         )
 
     def _past(self, now: datetime) -> Past:
-        since = max(filter(None, (self._last_retrain_at, self._champion and self._champion.as_of)), default=None)
+        trained_at = self._champion.as_of if self._champion else None
+        since = max((when for when in (self._last_retrain_at, trained_at) if when is not None), default=None)
         known = self._asked.known_us
         new = 0 if since is None else int(((known > to_us(since)) & (known <= to_us(now))).sum())
         cost = float(np.mean(self._costs[-_COSTS:])) if self._costs else None
