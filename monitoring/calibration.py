@@ -103,7 +103,7 @@ def thresholds(
             factor = growth(found, blocks, _blocks_after(reference, window))
             free = int(np.clip(found.independent - 1, 2, 64))
             factor *= np.sqrt(found.blocks / max(window.blocks, found.blocks) / len(found.deviations))
-            moves = multipliers[:, : len(found.deviations)] @ found.deviations * factor
+            moves = multipliers[:, found.starts] @ found.deviations * factor
             moves *= np.sqrt(free / spread[:, :free].sum(axis=1))[:, None]
             noise += moves
             own.append(float((np.abs(moves) @ weights).mean()) if column.name not in (SCORE, RESIDUAL) else 0.0)

@@ -28,12 +28,14 @@ class Variation:
     Args:
         deviations: of stretches of `blocks` blocks, beginning at every block, (stretches, m); only what exceeds the
             error of sampling.
+        starts: at which block each begins, (stretches,).
         blocks: length of a stretch.
         independent: how many stretches do not overlap.
         exponent: how fast the difference of two stretches grows with the time between them; 0: it does not.
     """
 
     deviations: Floats
+    starts: npt.NDArray[np.int64]
     blocks: int
     independent: float
     exponent: float
@@ -126,7 +128,8 @@ def variation(
     sampled = float(((sums[2][filled] / behind**2) @ weights).mean())
     beyond = max(0.0, 1 - sampled / seen) if seen > 0 else 0.0
     moved = deviations * np.sqrt(beyond / lost)
-    return Variation(moved, length, float(independent), _exponent(moved @ weights, length, len(counts) * grid.block_s))
+    exponent = _exponent(moved @ weights, length, len(counts) * grid.block_s)
+    return Variation(moved, np.flatnonzero(filled), length, float(independent), exponent)
 
 
 def _moving(values: Floats, length: int) -> Floats:
