@@ -98,7 +98,7 @@ def _flipped(reference: ReferenceProfile, window: WindowProfile) -> Iterator[Fau
         return
     solved = _least_squares(np.stack([flips, odds], axis=1), variance)
     found = variation(column, reference.histograms, reference.grid, reference.first_block, window.blocks)
-    own = float(((found.deviations[:, there] @ solved.estimate[0]) ** 2).mean()) if found is not None else 0.0
+    own = float(((found.beyond_sampling()[:, there] @ solved.estimate[0]) ** 2).mean()) if found is not None else 0.0
     certain = float(solved.estimate[0] @ away) / np.sqrt(solved.covariance[0, 0] + own)
     alone = _least_squares(flips[:, None], variance)
     share = float(alone.estimate[0] @ away)

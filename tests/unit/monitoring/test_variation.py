@@ -30,7 +30,7 @@ def vary() -> Callable[..., Variation | None]:
 def spread(found: Variation | None) -> float:
     """The mean distance that the stretches' own variation makes."""
     assert found is not None
-    return float(np.abs(found.deviations).mean())
+    return float(np.abs(found.beyond_sampling()).mean())
 
 
 def test_what_sampling_explains_is_no_variation(vary: Callable[..., Variation | None]) -> None:
@@ -51,6 +51,17 @@ def test_what_moves_slowly_may_move_on_unless_a_year_has_shown_how_far(vary: Cal
     assert growth(slow, 90, 60) == pytest.approx(2.0 ** (slow.exponent / 2))
     assert growth(slow, 90, 10) == 1.0
     assert year.exponent == 0.0
+
+
+def test_a_column_that_seems_stiller_than_the_others_is_not_believed_at_once(
+    vary: Callable[..., Variation | None],
+) -> None:
+    still = vary(np.zeros(120))
+    assert still is not None
+    assert still.own < still.most
+    as_seen, as_usual, at_most = (still.beyond_sampling(usual).std() for usual in (0.0, still.most / 2, 1e9))
+    assert as_seen < as_usual < at_most
+    assert at_most == pytest.approx(still.beyond_sampling(still.most).std())
 
 
 def test_too_short_a_reference_says_nothing_of_variation(vary: Callable[..., Variation | None]) -> None:
