@@ -16,6 +16,9 @@ from monitoring.window import WindowProfile
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 2000
+# The chance asked for is a promise, and thresholds are estimates: they are set for a tenth of it.
+_MARGIN = 0.1
+_TAIL = 0.05
 _SEED = 20_260_101
 _FEWEST_INDEPENDENT = 8.0
 _MOST_FREE = 64
@@ -136,9 +139,16 @@ def _students(independent: float, spread: Floats) -> Floats:
 
 
 def _limits(drawn: Floats, false_alarms: float) -> tuple[float, ...]:
-    """For each column of draws, (draws, columns), what it exceeds when the largest excess is that rare."""
+    """For each column of draws, (draws, columns), what it exceeds when the largest excess is that rare.
+
+    Source: the exponential tail of a maximum beyond a high threshold (Pickands, 1975), so that chances are read off
+    that few draws reach.
+    """
     mean, sd = drawn.mean(axis=0), np.maximum(drawn.std(axis=0), 1e-9)
-    most = float(np.quantile(((drawn - mean) / sd).max(axis=1), 1 - false_alarms))
+    largest = ((drawn - mean) / sd).max(axis=1)
+    high = float(np.quantile(largest, 1 - _TAIL))
+    beyond = float((largest[largest > high] - high).mean())
+    most = high + beyond * max(float(np.log(_TAIL / (_MARGIN * false_alarms))), 0.0)
     return tuple(float(limit) for limit in mean + most * sd)
 
 
