@@ -30,6 +30,7 @@ PAGE = ROOT / "docs" / "judgement.md"
 BEGIN, END = "<!-- faults: made by python -m bench.faults -->", "<!-- end of faults -->"
 HORIZON = timedelta(hours=1)
 TRAINED_UNTIL, HOLDOUT_DAYS, WEEKS = pd.Timestamp("2018-07-01", tz="UTC"), 60, 20
+CHANGED = pd.Timestamp("2019-02-09", tz="UTC")
 FEATURES = ("trip_distance", "minutes", "fare_amount", "extra", "tolls_amount", "passenger_count", "hour", "vendor_id",
             "rate_code_id")  # fmt: skip
 CODES = ("vendor_id", "rate_code_id")
@@ -79,11 +80,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def table() -> str:
     """The table, in Markdown."""
-    reference, seen = scored_weeks(ROOT / "data")
+    reference, seen, later = scored_weeks(ROOT / "data")
     lines = ["| broken | seen in | verdict | action |", "| --- | --- | --- | --- |"]
     for name, breaking in BREAKINGS.items():
         said = [judge(reference, breaking(week, np.random.default_rng(_SEED + i))) for i, week in enumerate(seen)]
         lines.append(f"| {name} | {_line(said)} |")
+    changed = [judge(reference, week) for week in later]
+    lines.append(f"| nothing, but the concept drifts: the congestion surcharge of 2019 | {_line(changed)} |")
     return "\n".join(lines)
 
 
@@ -98,11 +101,11 @@ def judge(reference: ReferenceProfile, week: Week) -> Said:
     return Said(tuple(dict.fromkeys(fault.kind for fault in faults)), tuple(kinds))
 
 
-def scored_weeks(data: Path) -> tuple[ReferenceProfile, list[Week]]:
-    """The version's reference, and the weeks after it with scores and labels."""
+def scored_weeks(data: Path) -> tuple[ReferenceProfile, list[Week], list[Week]]:
+    """The version's reference, weeks soon after it with scores and labels, and as many after a real change."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    history = taxi(data)
+    history = taxi(data, until="2019-09-01")
     rows = history.rows[(history.rows["payment_type"] == CARD) & (history.rows["fare_amount"] > 0)]
     label = (rows["tip_amount"] >= GENEROUS * rows["fare_amount"]).to_numpy(dtype=np.float32)
     rows, at = rows[[*FEATURES, "at"]], rows["at"]
@@ -122,7 +125,8 @@ def scored_weeks(data: Path) -> tuple[ReferenceProfile, list[Week]]:
     )
     scored = rows.assign(score=score, label=label, prediction_id=[f"p{i}" for i in range(len(rows))])
     history = History("taxi", scored.reset_index(drop=True), CODES)
-    return reference, [_week(part) for part in list(weeks(history, TRAINED_UNTIL))[:WEEKS]]
+    soon, later = (list(weeks(history, start))[:WEEKS] for start in (TRAINED_UNTIL, CHANGED))
+    return reference, [_week(part) for part in soon], [_week(part) for part in later]
 
 
 def _week(rows: pd.DataFrame) -> Week:
@@ -144,9 +148,10 @@ def _column(name: str, change: Callable[[pd.DataFrame], object]) -> Breaking:
     return lambda week, rng: Week(week.rows.assign(**{name: change(week.rows)}), week.labels, week.as_of)
 
 
-def _swap(week: Week, rng: np.random.Generator) -> Week:
-    swapped = {"minutes": week.rows["fare_amount"], "fare_amount": week.rows["minutes"]}
-    return Week(week.rows.assign(**swapped), week.labels, week.as_of)
+def _swap(one: str, other: str) -> Breaking:
+    return lambda week, rng: Week(
+        week.rows.assign(**{one: week.rows[other], other: week.rows[one]}), week.labels, week.as_of
+    )
 
 
 def _day_missing(week: Week, rng: np.random.Generator) -> Week:
@@ -186,7 +191,8 @@ BREAKINGS: dict[str, Breaking] = {
     "a feature stuck at zero (fare)": _column("fare_amount", lambda rows: 0.0),
     "another unit (distance in km)": _column("trip_distance", lambda rows: rows["trip_distance"] * 1.609344),
     "another unit (fare in cents)": _column("fare_amount", lambda rows: rows["fare_amount"] * 100),
-    "two columns swapped (fare, minutes)": _swap,
+    "two columns swapped (distance, fare)": _swap("trip_distance", "fare_amount"),
+    "two columns swapped that look alike (fare, minutes)": _swap("fare_amount", "minutes"),
     "10 % nulls (distance)": _column(
         "trip_distance", lambda rows: rows["trip_distance"].where(np.arange(len(rows)) % 10 > 0)
     ),

@@ -118,10 +118,10 @@ def flights(folder: Path) -> History:
     return _history("flights", table[names], table["at"].dt.tz_convert(None), ("carrier", "origin", "hour"))
 
 
-def taxi(folder: Path) -> History:
-    """Trips of yellow taxis in 2018, before the congestion surcharge."""
+def taxi(folder: Path, until: str = "2019-01-01") -> History:
+    """Trips of yellow taxis from 2018 on; at first, before the congestion surcharge of February 2019."""
     table = pd.read_parquet(folder / "nyc_taxi" / "yellow_trips_sample.parquet")
-    table = table[(table["pickup_datetime"] >= "2018-01-01") & (table["pickup_datetime"] < "2019-01-01")]
+    table = table[(table["pickup_datetime"] >= "2018-01-01") & (table["pickup_datetime"] < until)]
     minutes = (table["dropoff_datetime"] - table["pickup_datetime"]).dt.total_seconds() / 60
     hour = table["pickup_datetime"].dt.hour
     numbers = ["passenger_count", "trip_distance", "fare_amount", "extra", "tip_amount", "tolls_amount", "total_amount"]

@@ -20,6 +20,7 @@ _MAX_CODES = 30
 _CLIP = (0.005, 0.995)
 _WIDEST_SD = 1.0
 _OUTSIDE_SD = 1.0
+_CALIBRATION_ROWS = 50
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,11 @@ class ColumnBins:
     def of_calibration(cls, name: str, scores: Sequence[float] | npt.NDArray[Any], label_sd: float) -> ColumnBins:
         """Bins of equal rows of the labelled scores, shape (n,)."""
         known = np.asarray(scores, dtype=np.float32)
-        bins = int(np.clip(known.size // 50, 1, 10))
-        cuts = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1], method="lower")) if bins > 1 else ()
+        bins = int(np.clip(known.size // _CALIBRATION_ROWS, 1, 10))
+        steps = np.linspace(0, 1, bins + 1)[1:-1]
+        if known.size >= 20 * _CALIBRATION_ROWS:
+            steps = np.unique(np.r_[0.05, steps, 0.95])
+        cuts = np.unique(np.quantile(known, steps, method="lower")) if bins > 1 else ()
         edges = np.asarray(cuts, dtype=np.float32)
         share = np.bincount(np.searchsorted(edges, known), minlength=edges.size + 1) / known.size
         return cls(name, "calibration", tuple(map(float, edges)), label_sd or 1.0, tuple(map(float, share)))
@@ -150,22 +154,37 @@ class ColumnBins:
             return np.asarray([weight / self.scale for weight in self.weights], dtype=np.float64)
         edges = np.asarray(self.edges, dtype=np.float64) / self.scale
         steps = np.minimum(np.diff(edges), _WIDEST_SD)
-        return np.r_[(np.r_[_OUTSIDE_SD, steps] + np.r_[steps, _OUTSIDE_SD]) / 2, 1.0]
+        return np.asarray(np.r_[(np.r_[_OUTSIDE_SD, steps] + np.r_[steps, _OUTSIDE_SD]) / 2, 1.0])
 
-    def noise(self, values: Floats, rng: np.random.Generator, draws: int) -> Floats:
-        """Errors of a curve around `values`, shape (m,), as one row would make them, shape (draws, m).
+    def noise(self, values: Floats, error: Floats, rng: np.random.Generator, draws: int) -> Floats:
+        """Errors of a curve by the sampling of rows, (draws, m).
 
-        Source: the normal limit of the multinomial; the Brownian bridge for a distribution function (Donsker, 1952).
+        Args:
+            values: of the curve, (m,).
+            error: one over the rows behind each, (m,).
+            rng: where from.
+            draws: how many.
+
+        Source: the multinomial as Poisson counts given their sum, these by Cornish and Fisher (1938) to the third
+        moment: in skewed columns, and for few rows, the normal limit has too short a tail.
         """
         values = np.clip(values, 0.0, 1.0)
         if self.kind == "calibration":
-            return np.asarray(np.sqrt(values * (1 - values)) * rng.standard_normal((draws, values.size)))
+            return np.asarray(np.sqrt(values * (1 - values) * error) * rng.standard_normal((draws, values.size)))
         if self.kind == "code":
-            shares = values / max(values.sum(), 1e-12)
-            walk = np.sqrt(shares) * rng.standard_normal((draws, shares.size))
+            shares = values / max(float(values.sum()), 1e-12)
+            walk = _poisson(shares, float(error.max()), rng, draws)
             return np.asarray(walk - shares * walk.sum(axis=1, keepdims=True))
-        below, null = np.maximum.accumulate(values[:-1]), values[-1]
-        steps = np.diff(np.r_[0.0, below, 1.0])
-        walk = np.cumsum(np.sqrt(np.maximum(steps, 0.0)) * rng.standard_normal((draws, steps.size)), axis=1)
+        below, null = np.maximum.accumulate(values[:-1]), float(values[-1])
+        steps = np.maximum(np.diff(np.r_[0.0, below, 1.0]), 0.0)
+        walk = np.cumsum(_poisson(steps, float(error[:-1].max()), rng, draws), axis=1)
         bridge = walk[:, :-1] - below * walk[:, -1:]
-        return np.c_[bridge, np.sqrt(null * (1 - null)) * rng.standard_normal(draws)]
+        nulls = np.sqrt(null * (1 - null) * error[-1]) * rng.standard_normal(draws)
+        return np.asarray(np.c_[bridge, nulls])
+
+
+def _poisson(shares: Floats, error: float, rng: np.random.Generator, draws: int) -> Floats:
+    """Errors of shares that are Poisson counts over 1 / `error` rows, (draws, m)."""
+    normal = rng.standard_normal((draws, shares.size))
+    skewed = (normal**2 - 1) / 6 * error
+    return np.asarray(np.where(shares > 0, np.sqrt(shares * error) * normal + skewed, 0.0))

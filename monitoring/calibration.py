@@ -9,15 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.bins import ColumnBins
-from monitoring.profile import RESIDUAL, SCORE, Histograms, ReferenceProfile
-from monitoring.variation import Expected, expected, growth, variation
+from monitoring.profile import Histograms, ReferenceProfile
+from monitoring.variation import Expected, Variation, expected, growth, variation
 from monitoring.window import WindowProfile
 
 Floats = npt.NDArray[np.float64]
 
 DRAWS = 2000
+# The chance asked for is a promise, and thresholds are estimates: they are set for a tenth of it.
+_MARGIN = 0.1
+_TAIL = 0.05
 _SEED = 20_260_101
 _FEWEST_INDEPENDENT = 8.0
+_MOST_FREE = 64
 _ROUNDED = 0.1
 _MUCH = 0.2
 _PER_DOUBLING = 4
@@ -88,8 +92,14 @@ class Drawn:
     most: Floats
 
     def limits(self, false_alarms: float) -> tuple[float, ...]:
-        """For each column, what it exceeds when the largest excess is that rare."""
-        most = float(np.quantile(self.most, 1 - false_alarms))
+        """For each column, what it exceeds when the largest excess is that rare.
+
+        Source: the exponential tail of a maximum beyond a high threshold (Pickands, 1975), so that chances are read off
+        that few draws reach.
+        """
+        high = float(np.quantile(self.most, 1 - _TAIL))
+        beyond = float((self.most[self.most > high] - high).mean())
+        most = high + beyond * max(float(np.log(_TAIL / (_MARGIN * false_alarms))), 0.0)
         return tuple(float(limit) for limit in self.mean + most * self.sd)
 
 
@@ -100,36 +110,57 @@ def draw_windows(
 
     A drawn window deviates from the expected one by the error of sampling its rows and the reference's, and by a random
     combination of what the reference's own stretches deviate by, the same for all columns, so that columns that move
-    together count as one. Few stretches say little of their spread, so it is drawn as well. The largest
-    standardised distance over all columns corrects for their number.
+    together count as one. Few stretches say little of their spread, so it is drawn as well, and no column is taken to
+    be much stiller than the others. The largest standardised distance over all columns corrects for their number.
 
     Source: the multiplier bootstrap for dependent data (Shao, 2010, "The dependent wild bootstrap"); the correction by
     the distribution of the maximum (Westfall and Young, 1993).
     """
     rng = np.random.default_rng(_SEED)
-    blocks = len(reference.histograms.counts)
-    multipliers = rng.standard_normal((DRAWS, blocks))
-    spread = rng.standard_normal((DRAWS, 64)) ** 2
+    multipliers = rng.standard_normal((DRAWS, len(reference.histograms.counts)))
+    spread = rng.standard_normal((DRAWS, _MOST_FREE)) ** 2
+    varied = [_variation(reference, window, segment, column) for segment, column, _ in compared]
+    features = {column.name for column in reference.features}
+    typical = [v.own for (segment, c, _), v in zip(compared, varied, strict=True) if v and c.name in features]
+    usual = max(float(np.median(typical)), 0.0) if typical else 0.0
     drawn, own = [], []
-    for segment, column, at in compared:
-        theirs = reference.segments[segment] if segment else reference.histograms
-        weights = column.distance_weights
-        noise = column.noise(at.values, rng, DRAWS) * np.sqrt(at.error)
-        found = variation(column, theirs, reference.grid, reference.first_block, window.blocks)
+    for (_, column, at), found in zip(compared, varied, strict=True):
+        weights, noise = column.distance_weights, column.noise(at.values, at.error, rng, DRAWS)
         if found is not None:
-            factor = growth(found, blocks, _blocks_after(reference, window))
-            free = int(np.clip(found.independent - 1, 2, 64))
-            factor *= np.sqrt(found.blocks / max(window.blocks, found.blocks) / len(found.deviations))
-            moves = multipliers[:, : len(found.deviations)] @ found.deviations * factor
-            moves *= np.sqrt(free / spread[:, :free].sum(axis=1))[:, None]
+            moves = multipliers[:, found.starts] @ found.beyond_sampling(usual)
+            moves *= _factor(reference, window, found) * _students(found.independent, spread)
             noise += moves
-            own.append(float((np.abs(moves) @ weights).mean()) if column.name not in (SCORE, RESIDUAL) else 0.0)
+            if column.name in features:
+                own.append(float((np.abs(moves) @ weights).mean()))
         drawn.append(np.abs(noise) @ weights)
-        if column.name in (SCORE, RESIDUAL) and (found is None or found.independent < _FEWEST_INDEPENDENT) and own:
+        if column.name not in features and own and (found is None or found.independent < _FEWEST_INDEPENDENT):
             drawn[-1] += np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
     distances_drawn = np.stack(drawn, axis=1)
     mean, sd = distances_drawn.mean(axis=0), np.maximum(distances_drawn.std(axis=0), 1e-9)
     return Drawn(mean, sd, ((distances_drawn - mean) / sd).max(axis=1))
+
+
+def _variation(
+    reference: ReferenceProfile, window: WindowProfile, segment: str, column: ColumnBins
+) -> Variation | None:
+    theirs = reference.segments[segment] if segment else reference.histograms
+    return variation(column, theirs, reference.grid, reference.first_block, window.blocks)
+
+
+def _factor(reference: ReferenceProfile, window: WindowProfile, found: Variation) -> float:
+    """What a sum of the stretches' deviations, each times a standard normal number, is to be multiplied by.
+
+    The mean of a window of several stretches varies less; that of a reference of few stretches has an error of its own.
+    """
+    within = found.blocks / max(window.blocks, found.blocks) + 1 / found.independent
+    wanders = growth(found, len(reference.histograms.counts), _blocks_after(reference, window))
+    return wanders * float(np.sqrt(within / len(found.starts)))
+
+
+def _students(independent: float, spread: Floats) -> Floats:
+    """What makes a normal number one of Student's, for a spread that so many stretches tell, (draws, 1)."""
+    free = int(np.clip(independent - 1, 2, _MOST_FREE))
+    return np.asarray(np.sqrt(free / spread[:, :free].sum(axis=1))[:, None])
 
 
 def _scopes(reference: ReferenceProfile, window: WindowProfile) -> list[tuple[str, Histograms, Histograms]]:

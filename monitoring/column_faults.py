@@ -23,12 +23,12 @@ _EXPECTED_ROWS = 20
 _FEWEST_MAGNITUDES = 8
 _SEEN_TWICE = 2.0
 _FITS, _APART = 0.25, 0.25
-_NEAR = 0.15
+_NEAR, _ALIKE = 0.15, 0.3
 _STREAK_TIMES, _STREAK_ROWS = 3.0, 100
 # How quantities are written otherwise: decimal prefixes and percents, time, length, mass, volume, speed.
 _RATIOS = (10, 100, 1e3, 1e4, 1e6, 1e9, 7, 12, 24, 60, 3600, 86400, 1440, 1.609, 3.281, 2.54, 25.4, 2.205, 28.35, 3.785,
            3.6, 1.852, 57.3, 1024)  # fmt: skip
-_RATIO_OCTAVES = 1.5 / 16
+_RATIO_OCTAVES = 2 / 16
 
 
 def find_column_faults(
@@ -112,7 +112,7 @@ def _units(reference: ReferenceProfile, window: WindowProfile, moved: Mapping[st
             continue
         scale, left = best_scale(ours, theirs)
         off = min(abs(abs(float(np.log2(scale))) - float(np.log2(ratio))) for ratio in _RATIOS)
-        if off <= _RATIO_OCTAVES and left <= _FITS * apart[i, i] and left <= _NEAR:
+        if off <= _RATIO_OCTAVES and left <= _FITS * apart[i, i] and left <= _ALIKE:
             yield Fault(
                 column=column.name,
                 kind="unit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -79,12 +80,13 @@ def count_labels(
     )
 
 
-def _days(due: pd.DataFrame, labels: pd.Series) -> tuple[LabelDay, ...]:  # type: ignore[type-arg]
+def _days(due: pd.DataFrame, labels: pd.Series[Any]) -> tuple[LabelDay, ...]:
     if due.empty:
         return ()
     label = due["prediction_id"].map(labels).astype("float64")
     table = pd.DataFrame({"day": due["at"].dt.date, "labelled": label.notna(), "positive": label > 0})
-    found = table.groupby("day").agg(
-        due=("labelled", "size"), labelled=("labelled", "sum"), positive=("positive", "sum")
+    days = [(str(day), rows) for day, rows in table.groupby("day")]
+    return tuple(
+        LabelDay(date.fromisoformat(day), len(rows), int(rows["labelled"].sum()), int(rows["positive"].sum()))
+        for day, rows in days
     )
-    return tuple(LabelDay(day, int(r.due), int(r.labelled), int(r.positive)) for day, r in found.iterrows())

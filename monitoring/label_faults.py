@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,10 @@ _DAY_ROWS = 50
 # Chance of one in a million, by the bound that is used.
 _SURE_NATS = float(np.log(1e6))
 _MANY, _SHARE = 5, 0.01
-_FLIPPED, _FLIPPED_SE, _SIDE_SE = 0.02, 5.0, 2.5
-_LOW, _HIGH = 0.4, 0.6
-_FEW_ROWS_SE = 1.5
-_FIT = 0.5
+_FLIPPED, _FLIPPED_SE = 0.02, 4.5
+_FEWEST_BINS = 4
+# Calibration varies some more than its rows explain.
+_FIT, _FIT_SHARE = 3.0, 0.03
 
 
 def find_label_faults(reference: ReferenceProfile, window: WindowProfile, labels: LabelCounts) -> tuple[Fault, ...]:
@@ -77,43 +78,50 @@ def _alike(reference: ReferenceProfile, day: LabelDay) -> Iterator[Fault]:
 
 
 def _flipped(reference: ReferenceProfile, window: WindowProfile) -> Iterator[Fault]:
-    """Whether labels are the other way round for a share of the rows, whatever their score.
+    """Whether a share of the labels is the other way round, whatever the score.
 
-    If a share e of the labels is flipped, the positive share p at a score becomes p + e (1 - 2 p): more positives among
-    low scores *and* fewer among high ones. Drift of the concept moves both the same way as a rule. e is estimated by
-    weighted least squares; its error has the reference's own variation in it. A version that scores all rows on one
-    side of one half does not let it be told from drift.
+    If a share e of the labels is flipped, the positive share p at a score becomes p + e (1 - 2 p), so it moves most
+    where the version is surest. Where the concept drifts, the odds change, and p moves by d p (1 - p), least where the
+    version is surest. Both are fitted by weighted least squares: labels count as flipped if the first is needed, beside
+    the second and beyond the reference's own variation, and explains what is seen without it. A version that has come
+    to tell nothing apart any more looks the same as one whose labels are flipped.
     """
     column = next((column for column in reference.bins if column.name == RESIDUAL), None)
     if column is None or not window.histograms.of(RESIDUAL).any():
         return
     at = expected(column, reference.histograms, reference.grid, reference.first_block, window.histograms)
-    there = (at.window.rows > 0) & (at.values > 0)
+    there = at.window.rows > 0
     usual, away = at.values[there], (at.window.values - at.values)[there]
     variance = np.maximum(usual * (1 - usual), 0.01) * at.error[there]
-    lever = 1 - 2 * usual
-    precision = float((lever**2 / variance).sum())
-    if not precision:
+    flips, odds = 1 - 2 * usual, usual * (1 - usual)
+    if len(usual) < _FEWEST_BINS:
         return
-    share = float((away * lever / variance).sum()) / precision
+    solved = _least_squares(np.stack([flips, odds], axis=1), variance)
     found = variation(column, reference.histograms, reference.grid, reference.first_block, window.blocks)
-    if found is None:
-        error = _FEW_ROWS_SE / np.sqrt(precision)
-    else:
-        drawn = (found.deviations[:, there] * lever / variance).sum(axis=1) / precision
-        error = float(np.sqrt(1 / precision + (drawn**2).mean()))
-    left = float(((away - share * lever) ** 2 / variance).sum()) / float((away**2 / variance).sum())
-    sides = min(
-        _z(away[usual < _LOW], variance[usual < _LOW]), -_z(away[usual > _HIGH], variance[usual > _HIGH])
-    )  # fmt: skip
-    if share > max(_FLIPPED, _FLIPPED_SE * error) and sides > _SIDE_SE and left < _FIT:
-        said = f"about {share:.0%} of {at.rows} labels contradict their scores, low and high ones alike"
+    own = float(((found.beyond_sampling()[:, there] @ solved.estimate[0]) ** 2).mean()) if found is not None else 0.0
+    certain = float(solved.estimate[0] @ away) / np.sqrt(solved.covariance[0, 0] + own)
+    alone = _least_squares(flips[:, None], variance)
+    share = float(alone.estimate[0] @ away)
+    seen = float((away**2 / variance).sum())
+    left = float(((away - share * flips) ** 2 / variance).sum())
+    if share > _FLIPPED and certain > _FLIPPED_SE and left < _FIT * len(usual) + _FIT_SHARE * seen:
+        said = f"about {share:.0%} of {at.rows} labels contradict their scores, the surest as much as the others"
         yield Fault(column=LABEL, kind="labels flipped", detail=said)
 
 
-def _z(away: Floats, variance: Floats) -> float:
-    """The sum of some deviations, weighted by their precision, in its standard errors; 0 without any."""
-    return float((away / variance).sum() / np.sqrt((1 / variance).sum())) if away.size else 0.0
+@dataclass(frozen=True)
+class _Solved:
+    """Weighted least squares with k levers: the estimates are `estimate` @ values, (k, m), of that covariance."""
+
+    estimate: Floats
+    covariance: Floats
+
+
+def _least_squares(levers: Floats, variance: Floats) -> _Solved:
+    """Of m values with these variances on levers of shape (m, k)."""
+    weighted = levers / variance[:, None]
+    covariance = np.asarray(np.linalg.pinv(levers.T @ weighted), dtype=np.float64)
+    return _Solved(covariance @ weighted.T, covariance)
 
 
 def _divergence(share: float, usual: float) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.bins import ColumnBins, Curve
+from monitoring.bins import ColumnBins
 from monitoring.seasons import Grid
 
 Ints = npt.NDArray[np.int64]
@@ -41,10 +41,6 @@ class Histograms:
     def of(self, name: str) -> Ints:
         """Counts of one column, (slices, bins)."""
         return self.counts[:, self.places[name]]
-
-    def curves(self, column: ColumnBins) -> Curve:
-        """The curve of one column in each slice, (slices, m)."""
-        return column.curve(self.of(column.name))
 
 
 @dataclass(frozen=True)

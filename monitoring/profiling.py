@@ -112,23 +112,25 @@ def _bins(
 
 def _groups(name: str, column: npt.NDArray[Any]) -> Groups:
     """Its most frequent values, those with too few rows aside."""
-    texts = segment_values(column)
-    counts = texts.value_counts()
-    kept = sorted(str(value) for value in counts.index[counts >= _MIN_SEGMENT_ROWS][:_MAX_SEGMENTS])
-    return Groups(tuple(f"{name}={value}" for value in kept), members_of(texts, kept))
+    codes, names = _named(column)
+    rows = np.bincount(codes[codes >= 0], minlength=len(names))
+    most = [int(i) for i in np.argsort(-rows, kind="stable")[:_MAX_SEGMENTS] if rows[i] >= _MIN_SEGMENT_ROWS]
+    kept = sorted(names[i] for i in most)
+    return Groups(tuple(f"{name}={value}" for value in kept), members_of(column, kept))
 
 
-def segment_values(column: Any) -> pd.Series[Any]:
-    """Values as segments are named after them: whole numbers without a point; nulls as NaN."""
-    series = pd.Series(column)
-    if pd.api.types.is_numeric_dtype(series.dtype):
-        return series.map(lambda value: f"{value:g}", na_action="ignore")
-    return series.astype(object).where(series.notna(), np.nan).map(str, na_action="ignore")
+def members_of(column: npt.NDArray[Any], kept: Sequence[str]) -> Ints:
+    """Which of the kept values, as segments are named after them, each row has; -1 for any other."""
+    codes, names = _named(column)
+    place = {name: i for i, name in enumerate(kept)}
+    return np.array([*(place.get(name, -1) for name in names), -1], dtype=np.int64)[codes]
 
 
-def members_of(texts: pd.Series[Any], kept: Sequence[str]) -> Ints:
-    """Which of the kept values each row has, -1 for any other."""
-    return np.asarray(pd.Index(kept, dtype=object).get_indexer(texts), dtype=np.int64)
+def _named(column: npt.NDArray[Any]) -> tuple[Ints, list[str]]:
+    """The value of each row as a number, -1 for null, and the values' names: whole numbers without a point."""
+    codes, values = pd.factorize(column)
+    names = [f"{value:g}" if isinstance(value, int | float | np.number) else str(value) for value in values]
+    return codes.astype(np.int64), names
 
 
 def _summary(column: Values) -> Summary:

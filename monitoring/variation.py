@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,24 +19,59 @@ _BLOCKS_A_CELL = 3
 _YEAR_S = 330 * DAY_S
 _PERSISTENT = 0.5
 _MAX_GROWTH = 4.0
+_ONE_IN_TEN = -1.2816
 
 
 @dataclass(frozen=True)
 class Variation:
     """How one column's curve deviates from what its place in the week lets expect.
 
+    Variances are in those of a single row.
+
     Args:
-        deviations: of stretches of `blocks` blocks, beginning at every block, (stretches, m); only what exceeds the
-            error of sampling.
+        deviations: of stretches of `blocks` blocks, (stretches, m).
+        starts: at which block each begins, (stretches,).
         blocks: length of a stretch.
         independent: how many stretches do not overlap.
+        seen: variance of the deviations.
+        sampled: the part of it that the sampling of rows explains.
         exponent: how fast the difference of two stretches grows with the time between them; 0: it does not.
     """
 
     deviations: Floats
+    starts: npt.NDArray[np.int64]
     blocks: int
     independent: float
+    seen: float
+    sampled: float
     exponent: float
+
+    @property
+    def own(self) -> float:
+        """Variance beyond sampling; below 0 where chance has it so."""
+        return self.seen - self.sampled
+
+    @property
+    def most(self) -> float:
+        """The largest variance beyond sampling that would as rarely as once in ten let so little be seen.
+
+        Source: the chi-square limit of a variance, its quantile by Wilson and Hilferty (1931).
+        """
+        df = max(self.independent - 1, 1.0)
+        quantile = max(1 - 2 / (9 * df) + _ONE_IN_TEN * np.sqrt(2 / (9 * df)), 0.1) ** 3
+        return self.seen / float(quantile) - self.sampled
+
+    def beyond_sampling(self, usual: float = 0.0) -> Floats:
+        """The deviations, scaled to the variance that is the column's own.
+
+        Args:
+            usual: variance of the other columns beyond sampling: what this one is taken to have unless it shows more,
+                or so little that it cannot be.
+        """
+        if self.seen <= 0:
+            return np.zeros_like(self.deviations)
+        variance = max(self.own, min(usual, self.most), 0.0)
+        return self.deviations * float(np.sqrt(variance / self.seen))
 
 
 @dataclass(frozen=True)
@@ -101,7 +136,7 @@ def variation(
 
     Stretches shorter than the window are used where the reference holds fewer than eight of its length.
 
-    The part of the variance that sampling explains, v (1 - v) / n for a share v of n rows, is taken out.
+    Sampling explains a variance of v (1 - v) / n of a share v of n rows.
     """
     counts = reference.of(column.name)
     length = max(1, min(window_blocks, len(counts) // 8))
@@ -121,12 +156,18 @@ def variation(
     weights = column.distance_weights
     # a block's own rows are in what it is compared with
     per_cell = max(int((counts.sum(axis=1) > 0).sum()) / told_apart.cells, 1.5)
-    lost = 1 - 1 / per_cell
-    seen = float((deviations**2 @ weights).mean()) / lost
-    sampled = float(((sums[2][filled] / behind**2) @ weights).mean())
-    beyond = max(0.0, 1 - sampled / seen) if seen > 0 else 0.0
-    moved = deviations * np.sqrt(beyond / lost)
-    return Variation(moved, length, float(independent), _exponent(moved @ weights, length, len(counts) * grid.block_s))
+    deviations = deviations / np.sqrt(1 - 1 / per_cell)
+    row = max(float((usual * (1 - usual)).mean(axis=0) @ weights), 1e-12)
+    found = Variation(
+        deviations=deviations,
+        starts=np.flatnonzero(filled),
+        blocks=length,
+        independent=float(independent),
+        seen=float((deviations**2 @ weights).mean()) / row,
+        sampled=float(((sums[2][filled] / behind**2) @ weights).mean()) / row,
+        exponent=0.0,
+    )
+    return replace(found, exponent=_exponent(found.beyond_sampling() @ weights, length, len(counts) * grid.block_s))
 
 
 def _moving(values: Floats, length: int) -> Floats:

@@ -11,7 +11,7 @@ import pandas as pd
 from monitoring.counting import Groups, count_rows
 from monitoring.magnitudes import SIZE, count_magnitudes
 from monitoring.profile import LABEL, SCORE, Histograms, ReferenceProfile
-from monitoring.profiling import members_of, segment_values
+from monitoring.profiling import members_of
 from monitoring.streaks import Streaks
 
 Ints = npt.NDArray[np.int64]
@@ -141,7 +141,7 @@ class WindowProfile:
             logged = column if column in frame else _logged(frame, column)
             if logged is not None:
                 names = tuple(f"{column}={value}" for value in kept)
-                groups.append(Groups(names, members_of(segment_values(frame[logged].array), kept)))
+                groups.append(Groups(names, members_of(frame[logged].to_numpy(), kept)))
         return groups
 
 

@@ -94,7 +94,7 @@ def test_a_source_that_stopped_and_a_clock_that_is_ahead(reference: ReferencePro
 
 
 @pytest.mark.parametrize(("share", "seen"), [(0.01, False), (0.1, True), (0.4, True)])
-def test_flipped_labels_contradict_low_and_high_scores(
+def test_flipped_labels_contradict_the_surest_scores_as_much_as_the_others(
     reference: ReferenceProfile, make_watched: Rows, share: float, seen: bool
 ) -> None:
     rows = make_watched(3_000, seed=2, first_day=61, days=7)
@@ -103,9 +103,11 @@ def test_flipped_labels_contradict_low_and_high_scores(
     assert found == ([("label", "labels flipped")] if seen else [])
 
 
-def test_a_concept_that_drifts_one_way_is_no_fault(reference: ReferenceProfile, week: pd.DataFrame) -> None:
-    fewer = np.random.default_rng(1).random(len(week)) < 0.6
-    assert faults(reference, week.assign(label=week["label"].where(fewer, 0.0))) == []
+@pytest.mark.parametrize("logit", [-1.0, -0.5, 0.5, 1.0])
+def test_odds_that_change_are_no_fault(reference: ReferenceProfile, week: pd.DataFrame, logit: float) -> None:
+    chance = 1 / (1 + np.exp(-np.log(week["score"] / (1 - week["score"])) - logit))
+    label = (np.random.default_rng(1).random(len(week)) < chance).astype(float)
+    assert faults(reference, week.assign(label=label)) == []
 
 
 def test_labels_missing_repeated_early_and_all_alike(reference: ReferenceProfile, week: pd.DataFrame) -> None:
