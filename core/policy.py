@@ -56,6 +56,7 @@ class GatePolicy:
         old_regime_margin: relative rise of log-loss allowed on rows from before the training window.
         leak_auc: AUC of a single feature from which a leak is suspected.
         leak_gain: relative gain over the champion that is too good to be true.
+        leak_excess: share of what the champion's AUC leaves open to 1 that no single feature closes by itself.
         max_latency_ratio: slowest it may answer in a staged host, against the champion; None: not asked.
     """
 
@@ -66,6 +67,7 @@ class GatePolicy:
     old_regime_margin: float = 0.5
     leak_auc: float = 0.98
     leak_gain: float = 0.6
+    leak_excess: float = 0.25
     max_latency_ratio: float | None = 2.0
 
 

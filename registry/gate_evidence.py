@@ -12,12 +12,12 @@ import numpy.typing as npt
 from core.policy import Policy
 from registry import metrics
 from registry.leakage import features_alone
-from registry.paired import POWER, RESAMPLES, Floats, block_weights, paired_mean
+from registry.paired import POWER, RESAMPLES, Floats, drawn_means, paired_mean
 from registry.segments import segment_masks
 
 _CURVE_POINTS = 40
 _BINS = 10
-_CALIBRATION_RESAMPLES = 200
+_CALIBRATION_RESAMPLES = 500
 _CALIBRATION_ROWS = 20_000
 _SHOWN_FEATURES = 10
 _SEGMENT_RESAMPLES = 1000
@@ -104,8 +104,8 @@ def calibration_evidence(
     newest = slice(-_CALIBRATION_ROWS, None)
     labels, scores, champion_scores = labels[newest], scores[newest], champion_scores[newest]
     n = len(labels)
-    weights = block_weights(n, max(1, n // _CURVE_POINTS), _CALIBRATION_RESAMPLES)
-    drawn = _drawn_errors(labels, scores, weights) - _drawn_errors(labels, champion_scores, weights)
+    block_rows = max(1, n // _CURVE_POINTS)
+    drawn = _drawn_errors(labels, scores, block_rows) - _drawn_errors(labels, champion_scores, block_rows)
     difference = metrics.calibration_error(labels, scores) - metrics.calibration_error(labels, champion_scores)
     low = difference - float(np.quantile(drawn, confidence) - drawn.mean())
     return {"rise": difference, "rise_low": min(low, difference)}
@@ -131,11 +131,11 @@ def leakage_evidence(features: Mapping[str, npt.NDArray[np.float32]], labels: me
     return [asdict(each) for each in features_alone(features, labels)[:_SHOWN_FEATURES]]
 
 
-def _drawn_errors(labels: metrics.Labels, scores: metrics.Scores, weights: npt.NDArray[np.float32]) -> Floats:
-    """Expected calibration error of each draw, (draws,)."""
+def _drawn_errors(labels: metrics.Labels, scores: metrics.Scores, block_rows: int) -> Floats:
+    """Expected calibration error of each draw of blocks, (draws,)."""
     values = np.asarray(scores, dtype=np.float64)
     which = np.minimum((values * _BINS).astype(np.int64), _BINS - 1)
-    off = np.zeros((len(labels), _BINS), dtype=np.float32)
+    off = np.zeros((len(labels), _BINS))
     off[np.arange(len(labels)), which] = values - labels
-    errors: Floats = np.abs(weights @ off).sum(axis=1, dtype=np.float64) / weights.sum(axis=1, dtype=np.float64)
+    errors: Floats = np.abs(drawn_means(off, block_rows, _CALIBRATION_RESAMPLES)).sum(axis=1)
     return errors

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy ships no types
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,11 +51,12 @@ def paired_mean(differences: Floats, confidence: float, *, resamples: int = RESA
     Blocks of neighbours are drawn on a circle, and the mean of each draw is divided by its own standard error, which
     keeps the level with skewed differences and few blocks. A block is at least a twentieth of the rows, so that what
     lasts shorter needs not be known, and at most a twelfth; in between, as long as the rows' autocorrelation asks
-    for. The seed is fixed: the same differences give the same bounds.
+    for. No bound is closer than Student's for as many means, which are wider with heavy tails. The seed is fixed: the
+    same differences give the same bounds.
 
     Source: Politis & Romano (1992), circular block bootstrap; Götze & Künsch (1996), studentised by blocks;
         Politis & White (2004) with the correction of Patton, Politis & White (2009), length of blocks;
-        Schmeiser (1982), why some ten to thirty batches are enough.
+        Schmeiser (1982), Student's bounds, and why some ten to thirty batches are enough.
 
     Args:
         differences: float64 (n,), the better one's loss taken from the other's, e.g.
@@ -78,8 +80,9 @@ def paired_mean(differences: Floats, confidence: float, *, resamples: int = RESA
     if error <= 1e-12 * max(abs(mean), float(np.abs(differences).max())):
         return PairedMean(n, mean, mean, mean, 0.0, NormalDist().inv_cdf(confidence), length)
     drawn = _studentised(differences, mean, length, resamples)
+    least = float(stdtrit(max(-(-n // length) - 1, 1), confidence))
     lower, upper = (float(q) for q in np.quantile(drawn, [1 - confidence, confidence]))
-    lower, upper = min(lower, 0.0), max(upper, 0.0)
+    lower, upper = min(lower, -least), max(upper, least)
     return PairedMean(n, mean, mean - upper * error, mean - lower * error, error, upper, length)
 
 
@@ -104,26 +107,19 @@ def rows_to_detect(
     return int(np.ceil(rows * (detectable(standard_error, critical, power) / effect) ** 2))
 
 
-def block_weights(n: int, block_rows: int, resamples: int) -> npt.NDArray[np.float32]:
-    """How often each row is in each draw of circular blocks, float32 (resamples, n); each sums to about n."""
-    starts = _starts(n, block_rows, resamples)
-    weights = np.zeros((resamples, n + block_rows), dtype=np.float32)
-    draws = np.repeat(np.arange(resamples), starts.shape[1])
-    np.add.at(weights, (draws, starts.ravel()), 1)
-    np.add.at(weights, (draws, starts.ravel() + block_rows), -1)
-    counted = np.cumsum(weights, axis=1)
-    inside: npt.NDArray[np.float32] = counted[:, :n]
-    inside[:, :block_rows] += counted[:, n:]  # what runs over the end begins again
-    return inside
+def drawn_means(values: Floats, block_rows: int, resamples: int) -> Floats:
+    """Column means of draws of circular blocks, float64 (resamples, m), for values float64 (n, m) in order of time."""
+    means: Floats = _block_means(values, block_rows)[_starts(len(values), block_rows, resamples)].mean(axis=1)
+    return means
 
 
 def _starts(n: int, block_rows: int, resamples: int) -> npt.NDArray[np.int64]:
     return np.random.default_rng(_SEED).integers(0, n, (resamples, -(-n // block_rows)))
 
 
-def _block_means(differences: Floats, length: int) -> Floats:
+def _block_means(values: Floats, length: int) -> Floats:
     """Mean of the block that begins at each row, on a circle."""
-    sums = np.concatenate([[0.0], np.cumsum(np.concatenate([differences, differences[: length - 1]]))])
+    sums = np.cumsum(np.concatenate([np.zeros_like(values[:1]), values, values[: length - 1]]), axis=0)
     means: Floats = (sums[length:] - sums[:-length]) / length
     return means
 

@@ -74,7 +74,7 @@ def suspicions(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> list[s
             found.append(f"{each['feature']} alone{tells} reaches an AUC of {each['auc']:.3f}")
         elif each["copies"] is not None and each["copies"] >= policy["leak_auc"]:
             found.append(f"{each['feature']} is a copy of the label in {each['copies']:.1%} of the rarer one")
-        elif known is not None and each["auc"] - known >= policy["leak_gain"] * (1 - known):
+        elif known is not None and each["auc"] - known >= policy["leak_excess"] * (1 - known):
             found.append(
                 f"{each['feature']} alone{tells} reaches an AUC of {each['auc']:.3f}, the whole champion {known:.3f}"
             )
@@ -117,7 +117,7 @@ def _verdict(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[st
     if suspected:
         return "reject", (
             f"it seems to know the label: {'; '.join(suspected)}. Look at these features; if they are right, "
-            "raise the policy's leak_auc or leak_gain."
+            "raise the policy's leak_auc, leak_excess or leak_gain."
         )
     if "champion" not in evidence:
         return _first(evidence)

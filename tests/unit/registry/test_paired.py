@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.paired import block_weights, detectable, paired_mean, rows_to_detect
+from registry.paired import detectable, drawn_means, paired_mean, rows_to_detect
 
 
 @given(st.integers(1, 400), st.floats(-1, 1))
@@ -85,8 +85,11 @@ def test_no_number_of_rows_shows_a_gain_that_is_none() -> None:
 
 @pytest.mark.parametrize(("n", "block"), [(10, 3), (10, 1), (7, 7), (100, 5)])
 def test_draws_are_of_whole_blocks_on_a_circle(n: int, block: int) -> None:
-    weights = block_weights(n, block, 50)
-    assert weights.shape == (50, n)
-    assert np.allclose(weights.sum(axis=1), -(-n // block) * block)
-    assert weights.min() >= 0
-    assert len(np.unique(weights[:, 0])) > 1 or block == n
+    """Each row has a column of its own, so that a mean tells how often it was drawn."""
+    drawn = drawn_means(np.eye(n), block, 50)
+    blocks = -(-n // block)
+    assert drawn.shape == (50, n)
+    assert np.allclose(drawn.sum(axis=1), 1) and drawn.min() >= -1e-12
+    times = drawn * blocks * block
+    assert np.allclose(times, np.round(times))
+    assert len(np.unique(np.round(times[:, 0]))) > 1 or block == n
