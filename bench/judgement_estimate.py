@@ -31,7 +31,7 @@ from monitoring.losses import log_loss
 from monitoring.segments import LOGGED
 
 _SOURCE = "taxi_payments"
-_FIRST_TRAINING, _SURCHARGE = datetime(2018, 3, 1, tzinfo=UTC), datetime(2019, 2, 1, tzinfo=UTC)
+FIRST_TRAINING, _SURCHARGE = datetime(2018, 3, 1, tzinfo=UTC), datetime(2019, 2, 1, tzinfo=UTC)
 _END = datetime(2019, 7, 1, tzinfo=UTC)
 _REFRESHED_FROM = datetime(2018, 1, 29, tzinfo=UTC)
 _WEEK = timedelta(days=7)
@@ -48,11 +48,13 @@ class Week:
         from_at: its first moment.
         estimated: made when the week was over and its labels were not there.
         realised: the mean log-loss, in nats.
+        before: that of the labelled rows it was estimated from, in nats.
     """
 
     from_at: datetime
     estimated: EstimateFacts
     realised: float
+    before: float
 
     @property
     def error(self) -> float:
@@ -74,8 +76,14 @@ def run() -> list[Result]:
     blind = [week.estimated.blind is not None for week in after]
     n, name = len(before), "taxi_tip, weeks before Feb 2019"
     error = float(np.mean([week.error for week in before]))
+    naive = float(np.mean([abs(week.before - week.realised) for week in before]))
+    as_before = f"{name}: loss of the labels so far - realised, mean absolute error"
     return [
-        Result(f"{name}: estimated - realised, mean absolute error", error, "nats", "lower", _TARGET_NATS, n=n),
+        Result(
+            f"{name}: estimated - realised, mean absolute error", error, "nats", "lower", _TARGET_NATS,
+            against=as_before, ratio=error / naive, n=n,
+        ),
+        Result(as_before, naive, "nats", "lower", n=n),
         Result(f"{name}: largest error", max(week.error for week in before), "nats", "lower", n=n),
         Result(f"{name}: realised within the 95 % interval", _percent(w.is_held for w in before), "%", "higher", n=n),
         Result(f"{name}: called blind", _percent(w.estimated.blind for w in before), "%", "lower", n=n),
@@ -90,8 +98,8 @@ def run() -> list[Result]:
 def _answered() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The version's holdout, and what it answered since: ``at``, ``score``, ``label``, features."""
     use_case = load_use_case(ROOT / "models" / "taxi_tip.py").use_case
-    rows, columns = _history(use_case)
-    is_training = (rows["at"] < _FIRST_TRAINING).to_numpy()
+    rows, columns = labelled_history(use_case)
+    is_training = (rows["at"] < FIRST_TRAINING).to_numpy()
     holdout = use_case.policy.holdout_rows
     fitted = rows[is_training].iloc[:-holdout]
     estimator = use_case.estimator(use_case.features.columns)
@@ -100,7 +108,7 @@ def _answered() -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows[is_training].tail(holdout), rows[~is_training]
 
 
-def _history(use_case: UseCase) -> tuple[pd.DataFrame, list[str]]:
+def labelled_history(use_case: UseCase) -> tuple[pd.DataFrame, list[str]]:
     """Every question until the end with its label and features as known then, and the features' names."""
     history = use_case.history(ROOT / "data")
     asked = history.requests.loc[history.requests["at"] < _END].reset_index(drop=True)
@@ -124,15 +132,20 @@ def _history(use_case: UseCase) -> tuple[pd.DataFrame, list[str]]:
 
 def _weeks(reference: pd.DataFrame, answered: pd.DataFrame) -> Iterator[Week]:
     made: list[EstimateFacts] = []
-    start = _FIRST_TRAINING
+    start = FIRST_TRAINING
     while start + _WEEK <= _END:
         week = answered.loc[(answered["at"] >= start) & (answered["at"] < start + _WEEK)]
         labelled = answered.loc[(answered["at"] < start) & (answered["at"] >= start - _LABELLED_WEEKS * _WEEK)]
         found = estimate(week.drop(columns="label"), reference, labelled, earlier=made)
         if found is not None:
             made.append(found)
-            yield Week(start, found, log_loss(*(week[name].to_numpy(dtype=np.float64) for name in ("label", "score"))))
+            yield Week(start, found, _loss(week), _loss(labelled if len(labelled) else reference))
         start += _WEEK
+
+
+def _loss(rows: pd.DataFrame) -> float:
+    label, score = (rows[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
+    return log_loss(label, score)
 
 
 def _percent(yes: Iterator[object] | list[bool]) -> float:

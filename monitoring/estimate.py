@@ -18,6 +18,8 @@ _FEWEST = 200
 # With so many newest labelled rows, those of the reference are not needed.
 _ENOUGH = 1000
 _MOST = 20_000
+# The newest labels contradict the reference by so many rows at least.
+_TAIL = 500
 _SURELY = 0.99
 
 
@@ -54,7 +56,7 @@ def estimate(
     if not len(unlabelled) or not _is_enough(base):
         return None
     method = fitting_method(base)
-    tail = newest.tail(max(len(unlabelled), _FEWEST))
+    tail = newest.tail(max(len(unlabelled), _TAIL))
     error, missed = _realised(earlier, newest, tolerance)
     blind = _contradiction(reference, tail, method, tolerance) or missed
     learned = _learned_from(reference, newest, tail, is_blind=blind is not None)

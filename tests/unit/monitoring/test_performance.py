@@ -137,6 +137,17 @@ def test_rows_of_one_entity_count_as_one() -> None:
     assert apart.value == pytest.approx(together.value)
 
 
+def test_neighbours_in_time_that_are_alike_widen_the_bounds() -> None:
+    rows = labelled(3000)
+    alike = rows.iloc[np.repeat(np.arange(300), 10)].assign(at=rows["at"].to_numpy())
+    mixed = alike.assign(at=np.random.default_rng(1).permutation(alike["at"].to_numpy()))
+
+    wide, narrow = measure(alike).log_loss, measure(mixed).log_loss
+
+    assert wide is not None and narrow is not None
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
 def test_the_worst_segment_comes_first_beside_its_reference() -> None:
     reference = labelled(3000, 1).rename(columns={"f__amount": "amount"})
     rows = labelled(3000, 2)
