@@ -21,7 +21,6 @@ _MARGIN = 0.1
 _TAIL = 0.05
 _SEED = 20_260_101
 _FEWEST_INDEPENDENT = 8.0
-_MOST_FREE = 64
 _ROUNDED = 0.1
 _MUCH = 0.2
 _PER_DOUBLING = 4
@@ -110,15 +109,14 @@ def draw_windows(
 
     A drawn window deviates from the expected one by the error of sampling its rows and the reference's, and by a random
     combination of what the reference's own stretches deviate by, the same for all columns, so that columns that move
-    together count as one. Few stretches say little of their spread, so it is drawn as well, and no column is taken to
-    be much stiller than the others. The largest standardised distance over all columns corrects for their number.
+    together count as one. Few stretches say little of their spread: no column is taken to be much stiller than the
+    others. The largest standardised distance over all columns corrects for their number.
 
     Source: the multiplier bootstrap for dependent data (Shao, 2010, "The dependent wild bootstrap"); the correction by
     the distribution of the maximum (Westfall and Young, 1993).
     """
     rng = np.random.default_rng(_SEED)
     multipliers = rng.standard_normal((DRAWS, len(reference.histograms.counts)))
-    spread = rng.standard_normal((DRAWS, _MOST_FREE)) ** 2
     varied = [_variation(reference, window, segment, column) for segment, column, _ in compared]
     features = {column.name for column in reference.features}
     typical = [v.own for (segment, c, _), v in zip(compared, varied, strict=True) if v and c.name in features]
@@ -128,16 +126,16 @@ def draw_windows(
         weights, noise = column.distance_weights, column.noise(at.values, at.error, rng, DRAWS)
         if found is not None:
             moves = multipliers[:, found.starts] @ found.beyond_sampling(usual)
-            moves *= _factor(reference, window, found) * _students(found.independent, spread)
+            moves *= _factor(reference, window, found)
             noise += moves
             if column.name in features:
                 own.append(float((np.abs(moves) @ weights).mean()))
         drawn.append(np.abs(noise) @ weights)
         if column.name not in features and own and (found is None or found.independent < _FEWEST_INDEPENDENT):
             drawn[-1] += np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
-    distances_drawn = np.stack(drawn, axis=1)
-    mean, sd = distances_drawn.mean(axis=0), np.maximum(distances_drawn.std(axis=0), 1e-9)
-    return Drawn(mean, sd, ((distances_drawn - mean) / sd).max(axis=1))
+    found_distances = np.stack(drawn, axis=1)
+    mean, sd = found_distances.mean(axis=0), np.maximum(found_distances.std(axis=0), 1e-9)
+    return Drawn(mean, sd, ((found_distances - mean) / sd).max(axis=1))
 
 
 def _variation(
@@ -155,12 +153,6 @@ def _factor(reference: ReferenceProfile, window: WindowProfile, found: Variation
     within = found.blocks / max(window.blocks, found.blocks) + 1 / found.independent
     wanders = growth(found, len(reference.histograms.counts), _blocks_after(reference, window))
     return wanders * float(np.sqrt(within / len(found.starts)))
-
-
-def _students(independent: float, spread: Floats) -> Floats:
-    """What makes a normal number one of Student's, for a spread that so many stretches tell, (draws, 1)."""
-    free = int(np.clip(independent - 1, 2, _MOST_FREE))
-    return np.asarray(np.sqrt(free / spread[:, :free].sum(axis=1))[:, None])
 
 
 def _scopes(reference: ReferenceProfile, window: WindowProfile) -> list[tuple[str, Histograms, Histograms]]:
