@@ -22,6 +22,7 @@ from prefect.settings import (
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -38,6 +39,7 @@ Show = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it is done."""
 FEATURES, TRAINING = "features", "training"
 _HEALTH_S = 2.0
+_START_S = 120
 _show: Show = lambda what, done, total: None  # noqa: E731
 _counting = threading.Lock()
 
@@ -148,6 +150,7 @@ def _api(settings: Settings) -> Iterator[None]:
     changes |= {
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _START_S,
         PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
     }
     with temporary_settings(changes, restore_defaults={PREFECT_API_URL}):
