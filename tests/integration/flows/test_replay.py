@@ -44,7 +44,7 @@ def test_policies_are_replayed_side_by_side_and_trained_versions_are_kept(
     by_name = {outcome.policy: outcome for outcome in found.outcomes}
     assert tuple(by_name) == POLICIES
     assert by_name["always"].retrains == found.span.steps == 7
-    assert by_name["never"].log_loss > by_name["performance"].log_loss > by_name["oracle"].log_loss
+    assert by_name["never"].log_loss > by_name["always"].log_loss >= by_name["oracle"].log_loss
     assert all(outcome.regret >= 0 for outcome in found.outcomes)
     assert {FEATURES, TRAINING, "never", "performance", "always"} == set(told)
     assert all(done == total for what, (done, total) in told.items() if what != FEATURES)
