@@ -25,7 +25,7 @@ Labels = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
 
 POLICY = Policy()
-WORSE, BETTER, EQUAL = 200, 200, 1000
+WORSE, BETTER, EQUAL = 200, 200, 2000
 HOLDOUT_ROWS = 2000
 _CRITICAL = 1.645
 _LEAKS = ("copy", "2 % flipped", "10 % flipped", "missing")

@@ -17,13 +17,13 @@ def stage(context: FlowContext, use_case: UseCase, folder: Path, verdict: Decisi
     champion = verdict.evidence.get("champion", {}).get("version")
     if verdict.action != "promote" or champion is None or use_case.policy.gate.max_latency_ratio is None:
         return verdict
-    host = open_stage(context.settings)
-    if host is None:
-        return with_latency(verdict, {"skipped": "versions run in a server elsewhere"})
-    try:
-        latency = measure_latency(host, folder, use_case=use_case.name, champion=champion)
-    except Unavailable as away:
-        latency = {"skipped": str(away)}
-    except DeploymentError as fault:
-        latency = {"fault": str(fault)}
+    with open_stage(context.settings) as host:
+        if host is None:
+            return with_latency(verdict, {"skipped": "versions run in a server elsewhere"})
+        try:
+            latency = measure_latency(host, folder, use_case=use_case.name, champion=champion)
+        except Unavailable as away:
+            latency = {"skipped": str(away)}
+        except DeploymentError as fault:
+            latency = {"fault": str(fault)}
     return with_latency(verdict, latency)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,11 +37,17 @@ class Stage:
     store: Path
 
 
-def open_stage(settings: Settings) -> Stage | None:
+@contextmanager
+def open_stage(settings: Settings) -> Iterator[Stage | None]:
     """TorchServe, if the settings name it; None if versions run in a server elsewhere, which nobody stages in."""
     if settings.host.kind != "torchserve":
-        return None
-    return Stage(TorchServeHost(settings), store(settings))
+        yield None
+        return
+    host = TorchServeHost(settings)
+    try:
+        yield Stage(host, store(settings))
+    finally:
+        host.close()
 
 
 def measure_latency(

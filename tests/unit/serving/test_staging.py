@@ -78,12 +78,12 @@ def test_a_champion_that_knows_other_requests_cannot_be_compared(folder: Path) -
 
 
 def test_a_host_that_is_away_says_so(tmp_path: Path, folder: Path) -> None:
-    stage = open_stage(Settings(home=tmp_path))
-    assert stage is not None
-    with pytest.raises(DependencyDown):
+    with open_stage(Settings(home=tmp_path)) as stage, pytest.raises(DependencyDown):
+        assert stage is not None
         measure_latency(stage, folder, use_case="toy", champion="3")
 
 
 def test_nothing_is_staged_in_a_server_elsewhere(tmp_path: Path) -> None:
     elsewhere = {"kind": "open_inference", "url": "http://127.0.0.1:1", "repository": str(tmp_path)}
-    assert open_stage(Settings(home=tmp_path, host=elsewhere)) is None
+    with open_stage(Settings(home=tmp_path, host=elsewhere)) as stage:
+        assert stage is None
