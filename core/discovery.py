@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import DuplicateUseCase, UnknownUseCase, UseCaseError
+from core.policy_file import chosen_policy
 from core.use_case import UseCase
 
 
@@ -29,6 +30,8 @@ class UseCaseFile:
 
 def load_use_case(path: Path) -> UseCaseFile:
     """Load and validate one use-case file; it must bind exactly one UseCase at module level.
+
+    A policy that was chosen for it counts in place of the declared one, see `core.policy_file`.
 
     Raises:
         UseCaseError: naming the file, what is wrong and what to do.
@@ -56,7 +59,8 @@ def load_use_case(path: Path) -> UseCaseFile:
     except UseCaseError as error:
         error.args = (f"{path}: {error}",)
         raise
-    return UseCaseFile(found[0], path, digest)
+    use_case = replace(found[0], policy=chosen_policy(path, found[0].policy))
+    return UseCaseFile(use_case, path, digest)
 
 
 def discover(models_dir: Path) -> dict[str, UseCaseFile]:

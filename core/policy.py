@@ -72,6 +72,23 @@ class GatePolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AftermathPolicy:
+    """When a promotion is taken back because of the labels that came since.
+
+    Args:
+        period: event time after which a version that was not shown worse is confirmed.
+        confidence: in (0, 1): one minus the chance that a version no worse is ever taken back, however often looked at.
+        margin: relative rise of log-loss, over the version before, that counts as no worse.
+        min_rows: fewest labelled rows for a verdict before the period is over.
+    """
+
+    period: timedelta = timedelta(days=28)
+    confidence: float = 0.99
+    margin: float = 0.01
+    min_rows: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
     """When to retrain, on what, and what a new version must show.
 
@@ -88,13 +105,15 @@ class Policy:
         drift_share: share of columns that must drift to call for a retrain.
         performance_drop: relative rise of log-loss over the version's reference that calls for a retrain.
         retrain_every: event time after which the champion is retrained in any case.
-        cooldown: event time after a retrain in which only a schedule triggers anything.
+        cooldown: event time after a retrain in which only a schedule triggers anything. It doubles with each retrain in
+            a row that the gate keeps back, but for a drop in performance and for new kinds of drift.
         min_gain: relative reduction of log-loss on the holdout a challenger must show to be promoted.
         trigger: what calls for a retrain; None: any of `performance_drop`, drift and `retrain_every`.
         segments: request fields or feature columns by whose values performance and drift are looked at separately.
         selections: what to train on; a retrain tries all of them, and the gate picks. Empty: `training_window`.
         drift: what counts as drift.
         gate: what a challenger must show besides its gain.
+        aftermath: when a promotion is taken back.
     """
 
     training_window: timedelta = timedelta(days=90)
@@ -115,6 +134,7 @@ class Policy:
     selections: tuple[Selection, ...] = ()
     drift: DriftPolicy = field(default_factory=DriftPolicy)
     gate: GatePolicy = field(default_factory=GatePolicy)
+    aftermath: AftermathPolicy = field(default_factory=AftermathPolicy)
 
     @property
     def calls_for(self) -> Trigger:

@@ -116,6 +116,15 @@ class TelemetrySettings(_Group):
     service_name: str = Field("evergreen-gateway", description="What traces are filed under.", min_length=1)
 
 
+class ReplaySettings(_Group):
+    """Trying policies on the past."""
+
+    task_runner: Literal["threads", "dask", "ray"] = Field(
+        "threads", description="What runs policies side by side; 'dask' and 'ray' need prefect-dask or prefect-ray."
+    )
+    workers: int = Field(0, description="Policies replayed at a time; 0: one per processor.", ge=0, le=256)
+
+
 class LedgerSettings(_Group):
     """The append-only record of decisions."""
 
@@ -148,6 +157,37 @@ class DeployerSettings(_Group):
     poll_s: float = Field(1.0, description="Seconds between comparisons of desired and actual state.", gt=0)
 
 
+class AlertSettings(_Group):
+    """What people are told of, and how; Prefect gets every alert as the event evergreen.alert."""
+
+    least: Literal["notice", "page"] = Field(
+        "notice", description="'page' tells only of what somebody must act on; what Evergreen does itself is left out."
+    )
+    link: str = Field(
+        "", description="Address of a decision, with {id} for its number, e.g. https://ops.example/decisions/{id}."
+    )
+    prefect_block: str = Field("", description="A notification block set up in Prefect, e.g. slack-webhook/on-call.")
+    webhook_url: SecretStr = Field(
+        SecretStr(""), description="A Slack-compatible incoming webhook; empty: none. Its address is a secret."
+    )
+    email_to: str = Field("", description="Who gets mail, separated by commas; empty: nobody.")
+    email_from: str = Field("", description="Who mail is from.")
+    smtp_host: str = Field("", description="The mail server.")
+    smtp_port: int = Field(587, description="Its port.", ge=1, le=65535)
+    smtp_tls: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How the connection is encrypted: after a greeting, from its start (465), or not."
+    )
+    smtp_user: str = Field("", description="Whom to log in as; empty: nobody.")
+    smtp_password: SecretStr = Field(SecretStr(""), description="That user's password.")
+    timeout_s: float = Field(5.0, description="Seconds a webhook or mail server may take.", gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _mail_has_all_it_needs(self) -> AlertSettings:
+        if self.email_to and not (self.email_from and self.smtp_host):
+            raise ValueError("mail needs EVERGREEN_ALERTS__EMAIL_FROM and EVERGREEN_ALERTS__SMTP_HOST as well")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Nested groups use two underscores: ``EVERGREEN_GATEWAY__PORT``.
 
@@ -178,9 +218,11 @@ class Settings(BaseSettings):
     host: HostSettings = HostSettings()
     gateway: GatewaySettings = GatewaySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    replay: ReplaySettings = ReplaySettings()
     ledger: LedgerSettings = LedgerSettings()
     stream: StreamSettings = StreamSettings()
     deployer: DeployerSettings = DeployerSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
     def _workers_outlive_deadlines(self) -> Settings:

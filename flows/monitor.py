@@ -1,4 +1,4 @@
-"""The flow that watches what the live versions answered, calls for retrains, and audits the features served."""
+"""The flow that watches the live versions: calls for retrains, takes back promotions, audits features, tells people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from prefect.events import emit_event
 
 from core.decision import Decision
 from core.use_case import UseCase
+from flows.aftermath import look_back
+from flows.alerting import send_alerts
 from flows.context import FlowContext, open_context
+from flows.past import past_of
 from flows.skew import audit
 from flows.versions import live_version
 from monitoring.look import Served, draw_page, look, window_start
@@ -17,13 +20,11 @@ from monitoring.triggers import decide_retrain
 
 ACTOR = "flow monitor"
 RETRAIN_REQUESTED = "evergreen.retrain.requested"
-# Older triggers cannot matter: at one look an hour this is half a year.
-_TRIGGERS = 5000
 
 
 @flow(name="monitor")
 def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
-    """Look at a use case (or at ``all``), record the decision, ask for a retrain if that is the decision, and audit.
+    """Look at a use case (or at ``all``), record the decisions, act on them, and tell people what they should know.
 
     Args:
         use_case: its name, or ``all``.
@@ -41,8 +42,10 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
             decisions[name] = watch(context, declared.use_case, moment)
             get_run_logger().info("%s: %s: %s", name, decisions[name].action, decisions[name].reason)
             audit(context, declared.use_case, moment)
+            look_back(context, declared.use_case, moment)
         except Exception as problem:  # one use case that cannot be watched must not blind the others
             problems.append(problem)
+        send_alerts(context, name, as_of)
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -56,8 +59,8 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
     served = Served(
         context.log.predictions(name, since=since, until=moment), context.log.labels(name, since=since, known_by=moment)
     )
-    live = live_version(context, name)
-    facts = look(use_case, live, served, as_of=moment, last_retrain_at=last_retrain_at(context, name))
+    live = live_version(context, use_case)
+    facts = look(use_case, live, served, past_of(context, use_case, live, moment), as_of=moment)
     decision = decide_retrain(facts, use_case.policy)
     decision_id = context.ledger.record(
         name, "trigger", decision, actor=ACTOR, as_of=moment, version=facts.version
@@ -65,20 +68,12 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
     if decision.action == "retrain":
         request_retrain(name, moment, decision, decision_id)
     pages = context.settings.home / "reports" / name
-    if live is not None and facts.drift is not None:
-        worth_a_page = decision.action == "retrain" or not any(pages.glob(f"*-v{live.version}.html"))
+    if live is not None and facts.rows >= use_case.policy.min_monitor_rows:
+        worth_a_page = decision.action != "wait" or not any(pages.glob(f"*-v{live.version}.html"))
         if worth_a_page:
             page = pages / f"{moment:%Y-%m-%dT%H%M%S}-v{live.version}.html"
             draw_page(use_case, live, served, as_of=moment, page=page)
     return decision
-
-
-def last_retrain_at(context: FlowContext, name: str) -> datetime | None:
-    """What moment the newest retrain was called for, by whom ever; those that failed do not count."""
-    triggers = context.ledger.entries(name, kind="trigger", limit=_TRIGGERS)
-    failed = {entry.evidence.get("decision_id") for entry in triggers if entry.action == "failed"}
-    called = (entry for entry in triggers if entry.action == "retrain" and str(entry.id) not in failed)
-    return next((entry.as_of for entry in called), None)
 
 
 def request_retrain(name: str, moment: datetime, decision: Decision, decision_id: int) -> None:

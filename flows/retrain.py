@@ -11,6 +11,7 @@ from core.discovery import UseCaseFile
 from core.errors import NotEnoughData
 from flows.context import ALL, FlowContext, open_context
 from flows.lease import Lease, hold
+from flows.references import reference_files
 from flows.steps import ACTOR, collect, compare, promote, register, train, trained_before
 
 BY_HAND = "by hand"
@@ -72,14 +73,18 @@ def run_steps(
     """Collect, check, train, judge, register, promote."""
     name = declared.use_case.name
     training = collect(context, declared, moment)
-    known = {"fingerprint": training.fingerprint, "decision_id": decision_id}
+    known: dict[str, str | float] = {"fingerprint": training.fingerprint, "decision_id": decision_id}
     gate = trained_before(context, name, moment, training.fingerprint)
     if gate is not None and gate.version is not None:
         promote(context, name, gate.version, Decision(gate.action, gate.reason), moment, lease)
         again = f"version {gate.version} was trained on exactly this data already"
         return record(context, name, moment, "skipped", again, decision_id)
-    candidate, verdict = compare(context, declared, train(context, declared, training, moment), moment)
-    version, verdict = register(context, candidate, verdict, moment, lease, reason)
+    candidates = train(context, declared, training, moment)
+    candidate, verdict = compare(context, declared, candidates, moment)
+    version, verdict = register(
+        context, candidate, verdict, reference_files(candidate, training), moment=moment, lease=lease, reason=reason
+    )
+    known["compute_s"] = sum(sum(each.timings.values()) for each in candidates)
     recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})
     context.ledger.record(name, "gate", recorded, actor=ACTOR, as_of=moment, version=version)
     promote(context, name, version, verdict, moment, lease)

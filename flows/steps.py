@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -84,9 +85,25 @@ def recall(context: FlowContext, declared: UseCaseFile, moment: datetime) -> Tra
 
 @task(cache_policy=NO_CACHE)
 def register(
-    context: FlowContext, candidate: Candidate, verdict: Decision, moment: datetime, lease: Lease, reason: str
+    context: FlowContext,
+    candidate: Candidate,
+    verdict: Decision,
+    extras: Mapping[str, bytes],
+    *,
+    moment: datetime,
+    lease: Lease,
+    reason: str,
 ) -> tuple[str, Decision]:
     """Write the version's folder, stage a winner, draw the verdict, and register it in MLflow.
+
+    Args:
+        context: what the flow works with.
+        candidate: what was trained.
+        verdict: the gate's.
+        extras: further files of the version's folder, by name.
+        moment: the moment it was trained as of.
+        lease: of the retrain.
+        reason: why it was trained, for people.
 
     Returns:
         The version's number, and the verdict, which staging may have changed.
@@ -94,7 +111,7 @@ def register(
     use_case = candidate.use_case_file.use_case
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "version"
-        info = write_version_folder(candidate, folder, reason=reason, as_of=moment)
+        info = write_version_folder(candidate, folder, reason=reason, as_of=moment, extras=extras)
         verdict = stage(context, use_case, folder, verdict)
         page = verdict_page(use_case.name, verdict, title=f"trained as of {moment:%Y-%m-%d %H:%M} UTC")
         (folder / "plots" / "gate.html").write_text(page, encoding="utf-8")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 
+from core.use_case import UseCase
 from flows.context import FlowContext
+from flows.references import load_reference
 from monitoring.look import LiveVersion
 
 
@@ -15,11 +18,14 @@ def fetch_version(context: FlowContext, use_case: str, version: str) -> Path:
     return context.registry.fetch(use_case, version, context.settings.home / "versions" / use_case / version)
 
 
-def live_version(context: FlowContext, use_case: str) -> LiveVersion | None:
+def live_version(context: FlowContext, use_case: UseCase) -> LiveVersion | None:
     """The version that answers clients now, with its reference; None if there is none."""
-    deployed = context.ledger.live(use_case)
+    deployed = context.ledger.live(use_case.name)
     if deployed is None:
         return None
-    info = context.registry.info(use_case, deployed.version)
-    reference = pd.read_parquet(fetch_version(context, use_case, deployed.version) / "reference.parquet")
-    return LiveVersion(deployed.version, info.as_of, info.log_loss, reference)
+    info = context.registry.info(use_case.name, deployed.version)
+    folder = fetch_version(context, use_case.name, deployed.version)
+    reference = pd.read_parquet(folder / "reference.parquet")
+    rows = int(json.loads((folder / "profile.json").read_bytes())["rows"])
+    profile = load_reference(use_case, folder)
+    return LiveVersion(deployed.version, info.as_of, info.log_loss, reference, rows, profile)

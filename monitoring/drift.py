@@ -1,166 +1,104 @@
-"""How far live inputs and scores have moved from those a version was made on, measured by Evidently."""
+"""What has moved since a version was made: inputs, scores, labels, or what the inputs say of the labels."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import get_args
 
-import numpy as np
-import pandas as pd
+from core.policy import DriftPolicy
+from monitoring.calibration import Distance, distances
+from monitoring.facts import ColumnDrift, DriftFacts, Kind
+from monitoring.profile import LABEL, RESIDUAL, SCORE, ReferenceProfile
+from monitoring.window import WindowProfile
 
-if TYPE_CHECKING:
-    from evidently import Dataset
-    from evidently.core.report import Snapshot
-
-SCORE = "score"
-LATEST = "latest.html"
-
-# Enough rows for the distances below to settle (an unmoved column stays under 0.1), few enough to be quick.
-_MAX_ROWS = 3000
-# Rare codes are counted together: the Jensen-Shannon distance of two samples of one distribution grows with
-# the number of codes, about sqrt(codes / 8 * (1/n + 1/m)). Source: Lin (1991), expansion to second order.
-_MAX_CODES = 30
-_OTHER = "(other)"
-_NUMERIC_METHOD = "wasserstein"
-_CODE_METHOD = "jensenshannon"
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_KIND_OF: dict[str, Kind] = {SCORE: "prediction", LABEL: "label", RESIDUAL: "concept"}
+MIN_ROWS = 100
 
 
-@dataclass(frozen=True)
-class DriftReport:
-    """Distances of a window of predictions from a version's reference.
+def find_drift(
+    reference: ReferenceProfile, windows: Sequence[WindowProfile], policy: DriftPolicy, *, min_rows: int = MIN_ROWS
+) -> DriftFacts:
+    """Compare the newest window with the reference, and say what is called by the newest windows together.
 
     Args:
-        columns: feature -> distance: for quantities the Wasserstein distance in standard deviations of the
-            reference, for codes the Jensen-Shannon distance (0 to 0.83), for a column without values on one
-            side the difference of the missing shares.
-        score_distance: the same for the scores, None if the reference holds none.
-        threshold: distance above which a column counts as drifted.
-        rows: predictions compared, after sampling.
+        reference: of the version that answered.
+        windows: profiles of its predictions, the newest last; they should not overlap.
+        policy: what counts as drift.
+        min_rows: fewest rows for a column of a segment to be compared.
+
+    Returns:
+        What is over its threshold in the newest window, the most important first, and which kinds are called.
     """
-
-    columns: Mapping[str, float]
-    score_distance: float | None
-    threshold: float
-    rows: int
-
-    @property
-    def drifted(self) -> dict[str, float]:
-        """The features over the threshold with their distances, largest first."""
-        over = {name: distance for name, distance in self.columns.items() if distance > self.threshold}
-        return dict(sorted(over.items(), key=lambda item: (-item[1], item[0])))
-
-    @property
-    def share(self) -> float:
-        """Share of the features over the threshold, in [0, 1]."""
-        return len(self.drifted) / len(self.columns) if self.columns else 0.0
-
-
-def measure_drift(
-    current: pd.DataFrame, reference: pd.DataFrame, *, categorical: tuple[str, ...], threshold: float
-) -> DriftReport:
-    """Compare a window with the reference, column by column, by Evidently's drift methods.
-
-    Only effect sizes are used: at these sample sizes a p-value calls every column drifted. No figure is drawn,
-    which is nine tenths of the cost of an Evidently report; see `draw_drift`.
-
-    Args:
-        current: predictions of the window; the feature columns and ``score``.
-        reference: the version's reference with the same columns; those missing in either are not compared.
-        categorical: columns that are codes, not quantities.
-        threshold: distance above which a column counts as drifted.
-    """
-    names = [name for name in reference.columns if name in current.columns]
-    live, base = _sample(current[names]), _sample(reference[names])
-    filled = [name for name in names if live[name].notna().any() and base[name].notna().any()]
-    empty = {name: abs(float(live[name].isna().mean() - base[name].isna().mean())) for name in names}
-    distances = {name: empty[name] for name in names if name not in filled}
-    if filled:
-        codes = [name for name in filled if name in categorical]
-        live, base = _grouped(live[filled], base[filled], codes)
-        distances |= {name: _distance(live[name], base[name], name in codes, threshold) for name in filled}
-    score_distance = distances.pop(SCORE, None)
-    ordered = {name: distances[name] for name in names if name in distances}
-    return DriftReport(ordered, score_distance, threshold, len(live))
-
-
-def draw_drift(
-    current: pd.DataFrame, reference: pd.DataFrame, *, categorical: tuple[str, ...], threshold: float, page: Path
-) -> None:
-    """Write Evidently's HTML report of the same comparison, and beside it a copy named ``latest.html``.
-
-    Args:
-        current: as for `measure_drift`.
-        reference: as for `measure_drift`.
-        categorical: as for `measure_drift`.
-        threshold: as for `measure_drift`.
-        page: the file.
-    """
-    names = [name for name in reference.columns if name in current.columns]
-    live, base = _sample(current[names]), _sample(reference[names])
-    filled = [name for name in names if live[name].notna().any() and base[name].notna().any()]
-    codes = [name for name in filled if name in categorical]
-    live, base = _grouped(live[filled], base[filled], codes)
-    snapshot = _run_evidently(live, base, codes, threshold)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    snapshot.save_html(str(page))
-    shutil.copyfile(page, page.with_name(LATEST))
-
-
-def served_columns(predictions: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
-    """The feature columns of logged predictions (``f__<feature>``) under their own names, and ``score``."""
-    logged = {f"f__{name}": name for name in columns if f"f__{name}" in predictions.columns}
-    return predictions[[*logged, SCORE]].rename(columns=logged)
-
-
-def _sample(frame: pd.DataFrame) -> pd.DataFrame:
-    """At most `_MAX_ROWS` rows at even distances, so that the whole window is seen and the result repeats."""
-    if len(frame) <= _MAX_ROWS:
-        return frame.reset_index(drop=True)
-    picked = np.linspace(0, len(frame) - 1, _MAX_ROWS).astype(np.int64)
-    return frame.iloc[picked].reset_index(drop=True)
-
-
-def _grouped(live: pd.DataFrame, base: pd.DataFrame, codes: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Quantities as float64; codes as text, all but the reference's most frequent as one."""
-    as_number = {name: "float64" for name in live.columns if name not in codes}
-    live, base = live.astype(as_number), base.astype(as_number)
-    for name in codes:
-        kept = base[name].value_counts().index[:_MAX_CODES]
-        live[name] = live[name].where(live[name].isin(kept), other=np.nan).map(_code)
-        base[name] = base[name].where(base[name].isin(kept), other=np.nan).map(_code)
-    return live, base
-
-
-def _code(value: object) -> str:
-    if isinstance(value, float):
-        return _OTHER if np.isnan(value) else f"{value:g}"
-    return str(value)
-
-
-def _run_evidently(live: pd.DataFrame, base: pd.DataFrame, codes: list[str], threshold: float) -> Snapshot:
-    # Importing Evidently takes seconds; only a process that measures drift pays for it.
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
-
-    definition = DataDefinition(
-        numerical_columns=[name for name in live.columns if name not in codes], categorical_columns=codes
+    if not windows:
+        return DriftFacts(rows=0, columns=0)
+    measured = [_measure(reference, window, policy, min_rows) for window in windows]
+    over = [[found for found in window if _is_over(found, policy)] for window in measured]
+    seen = [{_kind(found) for found in window} for window in over]
+    newest = seen[-policy.of :]
+    return DriftFacts(
+        rows=windows[-1].rows,
+        columns=len(measured[-1]),
+        over=rank([_column_drift(reference, found, policy) for found in over[-1]]),
+        windows_over={kind: sum(kind in kinds for kinds in newest) for kind in KINDS},
+        called=tuple(kind for kind in KINDS if is_called([kind in kinds for kinds in seen], policy)),
     )
-    metrics = [
-        ValueDrift(column=name, method=_CODE_METHOD if name in codes else _NUMERIC_METHOD, threshold=threshold)
-        for name in live.columns
-    ]
-    current: Dataset = Dataset.from_pandas(live, data_definition=definition)
-    return Report(metrics).run(current, Dataset.from_pandas(base, data_definition=definition))
 
 
-def _distance(live: pd.Series[Any], base: pd.Series[Any], is_code: bool, threshold: float) -> float:
-    from evidently.legacy.calculations.stattests import get_stattest
-    from evidently.legacy.core import ColumnType
+def is_called(over: Sequence[bool], policy: DriftPolicy) -> bool:
+    """Whether drift is on after these windows, the newest last.
 
-    kind = ColumnType.Categorical if is_code else ColumnType.Numerical
-    live, base = (column.replace([-np.inf, np.inf], np.nan).dropna() for column in (live, base))
-    method = get_stattest(base, live, kind, _CODE_METHOD if is_code else _NUMERIC_METHOD)
-    return float(method(base, live, kind, threshold).drift_score)
+    It comes on when `policy.over` of the newest `policy.of` windows are over, and goes off when as many of them are
+    under.
+
+    Example:
+        >>> is_called([False, True, True], DriftPolicy()), is_called([True, True, False, True, False], DriftPolicy())
+        (True, False)
+    """
+    called = False
+    for end in range(1, len(over) + 1):
+        newest = over[max(0, end - policy.of) : end]
+        many = sum(newest) if not called else len(newest) - sum(newest)
+        called = (many >= policy.over) != called
+    return called
+
+
+def rank(over: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
+    """Those that matter most first: by effect and importance; where no importance is known, by effect."""
+    known = any(found.importance > 0 for found in over)
+    features = sum(found.kind == "data" for found in over)
+    usual = max((found.importance for found in over), default=0.0) or 1.0
+
+    def weight(found: ColumnDrift) -> float:
+        if not known or not features or found.kind != "data":
+            return usual
+        return found.importance
+
+    return tuple(sorted(over, key=lambda f: (-f.effect * weight(f), -f.effect, f.segment, f.column)))
+
+
+def _measure(
+    reference: ReferenceProfile, window: WindowProfile, policy: DriftPolicy, min_rows: int
+) -> tuple[Distance, ...]:
+    if window.rows < min_rows:
+        return ()
+    return distances(reference, window, false_alarms=policy.false_alarms, min_rows=min_rows)
+
+
+def _is_over(found: Distance, policy: DriftPolicy) -> bool:
+    return found.value > max(found.threshold, policy.min_effect)
+
+
+def _kind(found: Distance) -> Kind:
+    return _KIND_OF.get(found.column, "data")
+
+
+def _column_drift(reference: ReferenceProfile, found: Distance, policy: DriftPolicy) -> ColumnDrift:
+    return ColumnDrift(
+        column=found.column,
+        kind=_kind(found),
+        effect=found.value,
+        threshold=max(found.threshold, policy.min_effect),
+        importance=reference.importance.get(found.column, 0.0),
+        segment=found.segment,
+    )

@@ -75,6 +75,10 @@ class EstimateFacts:
         log_loss: estimated, in nats.
         realised_error: mean absolute error of earlier estimates once their labels came, in nats; None if none did.
         blind: why the estimate is not to be trusted; None if nothing speaks against it.
+        auc: estimated, in [0, 1]; None by ``direct loss``.
+        brier: estimated, in [0, 1]; None by ``direct loss``.
+        from_at: of the first of these predictions; None if it was not recorded.
+        to_at: of the last.
     """
 
     method: str
@@ -82,6 +86,10 @@ class EstimateFacts:
     log_loss: Interval
     realised_error: float | None = None
     blind: str | None = None
+    auc: Interval | None = None
+    brier: Interval | None = None
+    from_at: datetime | None = None
+    to_at: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,12 +174,15 @@ class MonitorFacts:
         last_retrain_at: what moment the newest retrain was called for, None if there was none.
         rows: predictions of that version in the window.
         reference_log_loss: the version's log-loss when it was made, in nats; None if unknown.
+        reference_rows: how many rows that was measured on; 0 if unknown, and then it is taken to be exact.
         labels_since_training: labels that no training has seen.
         performance: None if it was not measured.
         estimate: None if nothing could be estimated.
         drift: None if it was not measured.
         faults: of the data.
         losses: of the version's windows so far, oldest first.
+        refused: retrains since the last promotion whose versions the gate kept back.
+        refused_kinds: kinds of drift that were called when these were called for.
         retrain_s: what the last retrains took, in compute seconds; None if unknown.
         rows_per_day: predictions asked for a day, lately.
         look_every_s: event seconds until the next look.
@@ -183,12 +194,15 @@ class MonitorFacts:
     last_retrain_at: datetime | None
     rows: int
     reference_log_loss: float | None = None
+    reference_rows: int = 0
     labels_since_training: int = 0
     performance: PerformanceFacts | None = None
     estimate: EstimateFacts | None = None
     drift: DriftFacts | None = None
     faults: tuple[Fault, ...] = ()
     losses: tuple[LossPoint, ...] = ()
+    refused: int = 0
+    refused_kinds: tuple[Kind, ...] = ()
     retrain_s: float | None = None
     rows_per_day: float = 0.0
     look_every_s: float = 0.0

@@ -2,48 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from core.clock import as_utc
+from monitoring.facts import Interval, LossPoint, PerformanceFacts, SegmentFacts
+from monitoring.losses import (
+    WORST_LOG_LOSS,
+    Floats,
+    auc,
+    auc_influence,
+    log_loss,
+    row_brier,
+    row_log_loss,
+)
+from monitoring.resampling import Resampled, entity_units, time_blocks
+from monitoring.segments import segmentations
 
-# Scores are float32: nearer to 0 or 1 than this they carry no information, and log(0) is infinite.
-_CLIP = float(np.finfo(np.float32).eps)
-Floats = npt.NDArray[np.float64]
+__all__ = ["Performance", "auc", "join_labels", "log_loss", "loss_curve", "measure", "row_log_loss"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Performance:
-    """Quality of the scores of labelled predictions.
-
-    Args:
-        rows: labelled predictions measured.
-        coverage: labelled share of the predictions whose label was due, in [0, 1]; NaN if none was due.
-        log_loss: mean negative log-likelihood in nats; NaN without rows.
-        auc: area under the ROC curve, in [0, 1]; NaN unless both labels occur.
-        brier: mean squared difference of score and label, in [0, 1]; NaN without rows.
-        base_rate: share of positive labels, in [0, 1]; NaN without rows.
-        from_at: time of the first row, None without rows.
-        to_at: time of the last row, None without rows.
-    """
-
-    rows: int
-    coverage: float
-    log_loss: float
-    auc: float
-    brier: float
-    base_rate: float
-    from_at: datetime | None
-    to_at: datetime | None
-
-    def facts(self) -> dict[str, Any]:
-        """The numbers as JSON: NaN becomes None, times become ISO 8601."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+# Fewer rows of a segment say nothing of it.
+_FEWEST_ROWS = 50
+_SHARE = (0.0, 1.0)
+_LOSS = (0.0, WORST_LOG_LOSS)
+_EPOCH = pd.Timestamp(0, tz="UTC")
 
 
 def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, horizon: timedelta, as_of: datetime) -> pd.DataFrame:
@@ -72,65 +59,143 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, horizon: timede
     return due.assign(label=due["prediction_id"].map(last).astype("float64"))
 
 
-def measure(labelled: pd.DataFrame) -> Performance:
-    """Measure the scores of a frame made by `join_labels`."""
+def measure(
+    labelled: pd.DataFrame,
+    *,
+    segments: Sequence[str] = (),
+    reference: pd.DataFrame | None = None,
+    categorical: Collection[str] = (),
+    by: str | None = None,
+    confidence: float = 0.95,
+) -> PerformanceFacts:
+    """Measure the scores of a frame made by `join_labels`, with bounds, and by segment.
+
+    Rows near each other in time, or of one entity, are taken to depend on each other.
+
+    Args:
+        labelled: due predictions: at least ``at``, ``score`` and ``label`` (0, 1 or NaN), and the segments' columns.
+        segments: request fields or feature columns (with or without ``f__``) by which to look separately.
+        reference: labelled rows of the version's holdout: features, ``score``, ``label``. Cuts are made from it;
+            without it, from `labelled`.
+        categorical: columns that are codes, not quantities.
+        by: column of the entity whose rows depend on each other; None: blocks of time.
+        confidence: of the intervals, in (0, 1).
+    """
     due = len(labelled)
     rows = labelled.loc[labelled["label"].notna()] if due else labelled
     n = len(rows)
     if n == 0:
-        nan = float("nan")
-        return Performance(
-            rows=0, coverage=0.0 if due else nan, log_loss=nan, auc=nan, brier=nan, base_rate=nan,
+        return PerformanceFacts(
+            rows=0, coverage=0.0 if due else None, log_loss=None, auc=None, brier=None, base_rate=None,
             from_at=None, to_at=None,
         )  # fmt: skip
-    label = rows["label"].to_numpy(dtype=np.float64)
-    score = rows["score"].to_numpy(dtype=np.float64)
-    return Performance(
+    label, score = (rows[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
+    drawn = Resampled(entity_units(rows[by]) if by else time_blocks(rows["at"]), confidence=confidence)
+    losses = row_log_loss(label, score)
+    return PerformanceFacts(
         rows=n,
         coverage=n / due,
-        log_loss=log_loss(label, score),
-        auc=auc(label, score),
-        brier=float(np.mean((score - label) ** 2)),
+        log_loss=drawn.mean(losses, support=_LOSS),
+        auc=_auc(drawn, label, score),
+        brier=drawn.mean(row_brier(label, score), support=_SHARE),
         base_rate=float(label.mean()),
         from_at=rows["at"].min().to_pydatetime(),
         to_at=rows["at"].max().to_pydatetime(),
+        segments=_by_segment(rows, losses, drawn, segments, reference, categorical),
     )
 
 
-def log_loss(label: Floats, score: Floats) -> float:
-    """Mean negative log-likelihood in nats of n labels (0 or 1) under n scores; NaN for n = 0.
+def loss_curve(labelled: pd.DataFrame, every: timedelta, *, until: datetime | None = None) -> tuple[LossPoint, ...]:
+    """The mean loss of each window so far, oldest first; windows without a label are left out.
 
-    Example:
-        >>> round(log_loss(np.array([1.0, 0.0]), np.array([0.5, 0.5])), 4)
-        0.6931
+    It is made from the labels known by now: a label after its horizon changes the window its prediction was in.
+
+    Args:
+        labelled: a frame made by `join_labels`.
+        every: length of a window.
+        until: where a window ends, and so all others do; None: at whole multiples of `every` since 1970.
     """
-    return float(np.mean(row_log_loss(label, score))) if label.size else float("nan")
+    rows = labelled.loc[labelled["label"].notna()] if len(labelled) else labelled
+    if rows.empty:
+        return ()
+    end = _EPOCH if until is None else pd.Timestamp(as_utc(until))
+    # a row at the very end of a window is in the next one, as in every half-open range of the log
+    window = ((rows["at"] - end) // every).to_numpy(dtype=np.int64)
+    found, places, counts = np.unique(window, return_inverse=True, return_counts=True)
+    label, score = (rows[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
+    means = np.bincount(places, weights=row_log_loss(label, score)) / counts
+    return tuple(
+        LossPoint(at=(end + (int(i) + 1) * every).to_pydatetime(), rows=int(count), log_loss=float(mean))
+        for i, count, mean in zip(found, counts, means, strict=True)
+    )
 
 
-def row_log_loss(label: Floats, score: Floats) -> Floats:
-    """Negative log-likelihood of each of n labels in nats, shape (n,)."""
-    p = np.clip(score, _CLIP, 1 - _CLIP)
-    losses: Floats = -(label * np.log(p) + (1 - label) * np.log1p(-p))
-    return losses
+def _auc(drawn: Resampled, label: Floats, score: Floats) -> Interval | None:
+    if label.min() == label.max():
+        return None
+    return drawn.mean(auc_influence(label, score), support=_SHARE, offset=auc(label, score))
 
 
-def auc(label: Floats, score: Floats) -> float:
-    """Probability that a positive row scores above a negative one, ties counting half; NaN with one class only.
+def _by_segment(
+    rows: pd.DataFrame,
+    losses: Floats,
+    drawn: Resampled,
+    segments: Sequence[str],
+    reference: pd.DataFrame | None,
+    categorical: Collection[str],
+) -> tuple[SegmentFacts, ...]:
+    """The segments with enough rows, the largest rise over its reference first."""
+    if not segments:
+        return ()
+    found = []
+    cuts = {each.column: each for each in segmentations(segments, rows, categorical)}
+    if reference is not None:
+        cuts |= {each.column: each for each in segmentations(segments, reference, categorical)}
+    for cut in cuts.values():
+        before = _reference_losses(dict(cut.cut(reference)), reference) if reference is not None else {}
+        for name, mask in cut.cut(rows):
+            if mask.sum() >= _FEWEST_ROWS:
+                loss = drawn.mean(losses, support=_LOSS, rows=mask)
+                found.append(
+                    SegmentFacts(name=name, rows=int(mask.sum()), log_loss=loss, reference_log_loss=before.get(name))
+                )
+    overall = float(losses.mean())
+    return tuple(sorted(found, key=lambda s: (s.reference_log_loss or overall) - s.log_loss.value))
 
-    Source: Mann and Whitney (1947), with mid-ranks for ties.
 
-    Example:
-        >>> auc(np.array([0.0, 0.0, 1.0]), np.array([0.1, 0.4, 0.4]))
-        0.75
-    """
-    positives = float(label.sum())
-    negatives = label.size - positives
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    _, inverse, counts = np.unique(score, return_inverse=True, return_counts=True)
-    mid_rank = np.cumsum(counts) - (counts - 1) / 2
-    above = mid_rank[inverse][label > 0].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
+def _reference_losses(parts: dict[str, Any], reference: pd.DataFrame) -> dict[str, float]:
+    label, score = (reference[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
+    losses = row_log_loss(label, score)
+    return {name: float(losses[mask].mean()) for name, mask in parts.items() if mask.sum() >= _FEWEST_ROWS}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Performance:
+    """The plain numbers of `PerformanceFacts`, for what does not read those yet; NaN where there is none."""
+
+    rows: int
+    coverage: float
+    log_loss: float
+    auc: float
+    brier: float
+    base_rate: float
+    from_at: datetime | None
+    to_at: datetime | None
+
+    @classmethod
+    def of(cls, facts: PerformanceFacts) -> Performance:
+        """The same without bounds."""
+        metrics = {name: getattr(facts, name) for name in ("log_loss", "auc", "brier")}
+        plain = {name: float("nan") if value is None else value.value for name, value in metrics.items()}
+        shares = {name: getattr(facts, name) for name in ("coverage", "base_rate")}
+        return cls(
+            rows=facts.rows, from_at=facts.from_at, to_at=facts.to_at, **plain,
+            **{name: float("nan") if value is None else value for name, value in shares.items()},
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers as JSON: NaN becomes None, times become ISO 8601."""
+        return {name: _plain(value) for name, value in asdict(self).items()}
 
 
 def _plain(value: object) -> object:

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from monitoring.facts import Interval
+from monitoring.losses import Floats
 from monitoring.weighted import Weighted
 
-Floats = npt.NDArray[np.float64]
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 METRICS = ("log_loss", "auc")
 _DRAWS = 400
@@ -34,15 +35,6 @@ class Arm:
     role: str
     version: str
     rows: pd.DataFrame
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A number and where it lies with 95 % confidence."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,4 +193,4 @@ def _interval(values: Floats) -> Interval | None:
     if not np.isfinite(values[0]) or not drawn.size:
         return None
     low, high = np.percentile(drawn, _LEVEL)
-    return Interval(float(values[0]), float(low), float(high))
+    return Interval(value=float(values[0]), low=float(low), high=float(high))

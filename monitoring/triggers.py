@@ -1,148 +1,82 @@
-"""When to retrain: a pure function of what was seen."""
+"""When to retrain: a pure function of what was seen at a look and of the policy."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 from core.decision import Decision
-from core.use_case import Policy
-from monitoring.performance import Performance
+from core.policy import Policy
+from core.policy_json import policy_as_json, policy_from_json
+from monitoring.answers import Answer, answer
+from monitoring.facts import Fault, MonitorFacts
 
-
-@dataclass(frozen=True, kw_only=True)
-class DriftFacts:
-    """How far the inputs and scores have moved from those the live version was made on.
-
-    Args:
-        rows: predictions compared.
-        share: share of feature columns over the threshold, in [0, 1].
-        score_distance: distance of the scores, None if they were not compared.
-        drifted: feature columns over the threshold with their distances, largest first.
-    """
-
-    rows: int
-    share: float
-    score_distance: float | None = None
-    drifted: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class MonitorFacts:
-    """What is known at one look.
-
-    Args:
-        as_of: the moment of the look.
-        version: the version that answers, None if there is none.
-        trained_at: what moment that version was trained as of, None if unknown.
-        last_retrain_at: what moment the newest retrain was called for, None if there was none.
-        rows: predictions of that version in the window.
-        performance: quality of those with a due label, None if it was not measured.
-        reference_log_loss: the version's log-loss when it was made, in nats; None if unknown.
-        drift: None if it was not measured.
-    """
-
-    as_of: datetime
-    version: str | None
-    trained_at: datetime | None
-    last_retrain_at: datetime | None
-    rows: int
-    performance: Performance | None
-    reference_log_loss: float | None
-    drift: DriftFacts | None
-
-    def seen(self, *, rows: int, performance: Performance | None, drift: DriftFacts | None) -> MonitorFacts:
-        """The same with what was measured."""
-        return replace(self, rows=rows, performance=performance, drift=drift)
+RETRAIN, WAIT, ALARM = "retrain", "wait", "alarm"
 
 
 def decide_retrain(facts: MonitorFacts, policy: Policy) -> Decision:
     """Decide whether to retrain now.
 
-    A drop in performance comes before drift, drift before the schedule. Within the cooldown after a retrain
-    was called for, only the schedule counts.
+    Faults of the data page a person and block any retrain: a model must not learn from a broken stream.
+
+    Args:
+        facts: what one look saw.
+        policy: the use case's.
 
     Returns:
-        Action ``retrain`` with evidence ``trigger`` (performance, drift or schedule), or ``wait``.
+        Action ``retrain``, ``wait`` or ``alarm``. Its evidence is JSON: ``facts`` and ``policy``, from which
+        `redecide` comes to the same; ``answers``, what each trigger said and why; ``fired``, the names of those that
+        call for a retrain, and ``trigger``, the first of them, when it is one; ``faults`` when it is an alarm.
+
+    Example:
+        >>> from datetime import UTC
+        >>> seen = MonitorFacts(as_of=datetime(2019, 2, 2, tzinfo=UTC), version=None, trained_at=None,
+        ...                     last_retrain_at=None, rows=0)
+        >>> decide_retrain(seen, Policy()).reason
+        'no version answers yet, so there is nothing to watch'
     """
-    evidence = _evidence(facts)
+    evidence: dict[str, Any] = {"facts": facts.as_json(), "policy": policy_as_json(policy)}
     if facts.version is None:
-        return Decision("wait", "no version answers yet, so there is nothing to watch", evidence)
-    cooling = _cooling(facts, policy)
-    watched = {} if cooling else {"performance": _performance(facts, policy), "drift": _drift(facts, policy)}
-    fired = {name: why for name, why in {**watched, "schedule": _schedule(facts, policy)}.items() if why}
-    if fired:
-        trigger = next(iter(fired))
-        return Decision("retrain", fired[trigger], evidence | {"trigger": trigger, "fired": list(fired)})
-    reason = cooling or _too_few(facts, policy) or "no trigger fired"
-    return Decision("wait", reason, evidence)
+        return Decision(WAIT, "no version answers yet, so there is nothing to watch", evidence)
+    said = answer(policy.calls_for, facts, policy)
+    evidence |= {"answers": said.as_json(), "fired": [leaf.name for leaf in said.leaves if leaf.fired]}
+    if faults := (*facts.faults, *_breaks(facts)):
+        return Decision(ALARM, _blocked(faults, said), evidence | {"faults": [vars(fault) for fault in faults]})
+    if said.fired:
+        first = next(leaf for leaf in said.leaves if leaf.fired)
+        return Decision(RETRAIN, said.reason, evidence | {"trigger": first.name})
+    return Decision(WAIT, f"no trigger fired: {said.reason}", evidence)
 
 
-def _cooling(facts: MonitorFacts, policy: Policy) -> str | None:
-    if facts.last_retrain_at is None or facts.as_of - facts.last_retrain_at >= policy.cooldown:
-        return None
-    return f"a retrain was called for at {facts.last_retrain_at:%Y-%m-%d %H:%M}, the cooldown is {policy.cooldown}"
+def redecide(evidence: Mapping[str, Any]) -> Decision:
+    """Decide again on what a decision was made from.
+
+    Args:
+        evidence: of a decision by `decide_retrain`, as it was recorded.
+
+    Raises:
+        KeyError: if it holds no facts and no policy.
+        ValueError: if they cannot be read.
+    """
+    return decide_retrain(MonitorFacts.from_json(evidence["facts"]), policy_from_json(evidence["policy"]))
 
 
-def _performance(facts: MonitorFacts, policy: Policy) -> str | None:
-    seen, reference = facts.performance, facts.reference_log_loss
-    if seen is None or reference is None or reference <= 0 or seen.rows < policy.min_monitor_rows:
-        return None
-    rise = seen.log_loss / reference - 1
-    if not rise > policy.performance_drop:
-        return None
-    return (
-        f"log-loss {seen.log_loss:.4f} on {seen.rows} labelled rows is {rise:.1%} above the reference "
-        f"{reference:.4f}; {policy.performance_drop:.0%} is allowed"
+def _breaks(facts: MonitorFacts) -> tuple[Fault, ...]:
+    """What no change of the world explains, and what training on it would only feed.
+
+    A model whose ranking is upside down beyond doubt was not overtaken by events: its labels, or its inputs, are.
+    """
+    seen = facts.performance
+    if seen is None or seen.auc is None or not seen.auc.high < 0.5:
+        return ()
+    detail = (
+        f"the version ranks upside down: AUC {seen.auc.value:.3f}, at most {seen.auc.high:.3f}, on {seen.rows} "
+        "labelled rows; labels or inputs are turned around"
     )
+    return (Fault(column="label", kind="labels flipped", detail=detail),)
 
 
-def _drift(facts: MonitorFacts, policy: Policy) -> str | None:
-    seen = facts.drift
-    if seen is None or seen.rows < policy.min_monitor_rows:
-        return None
-    if seen.share >= policy.drift_share and seen.drifted:
-        first = ", ".join(f"{name} {distance:.2f}" for name, distance in list(seen.drifted.items())[:3])
-        return f"{seen.share:.0%} of the features drifted ({first}); {policy.drift_share:.0%} calls for a retrain"
-    if seen.score_distance is not None and seen.score_distance > policy.drift_threshold:
-        return f"the scores drifted by {seen.score_distance:.2f}; {policy.drift_threshold:.2f} is allowed"
-    return None
-
-
-def _schedule(facts: MonitorFacts, policy: Policy) -> str | None:
-    known = [moment for moment in (facts.trained_at, facts.last_retrain_at) if moment is not None]
-    if not known or facts.as_of - max(known) < policy.retrain_every:
-        return None
-    age = (facts.as_of - max(known)).days
-    return f"the last training was called for {age} days ago; one is due every {policy.retrain_every.days} days"
-
-
-def _too_few(facts: MonitorFacts, policy: Policy) -> str | None:
-    labelled = facts.performance.rows if facts.performance else 0
-    if facts.rows >= policy.min_monitor_rows and labelled >= policy.min_monitor_rows:
-        return None
-    return (
-        f"too few rows for a verdict: {facts.rows} predictions, {labelled} of them labelled; "
-        f"{policy.min_monitor_rows} are needed, no trigger fired"
-    )
-
-
-def _evidence(facts: MonitorFacts) -> dict[str, Any]:
-    return {
-        "version": facts.version,
-        "trained_at": facts.trained_at.isoformat() if facts.trained_at else None,
-        "last_retrain_at": facts.last_retrain_at.isoformat() if facts.last_retrain_at else None,
-        "rows": facts.rows,
-        "reference_log_loss": facts.reference_log_loss,
-        "performance": facts.performance.facts() if facts.performance else None,
-        "drift": None
-        if facts.drift is None
-        else {
-            "rows": facts.drift.rows,
-            "share": facts.drift.share,
-            "score_distance": facts.drift.score_distance,
-            "drifted": dict(list(facts.drift.drifted.items())[:10]),
-        },
-    }
+def _blocked(faults: tuple[Fault, ...], said: Answer) -> str:
+    what = "; ".join(f"{fault.kind}{f' in {fault.column}' if fault.column else ''}: {fault.detail}" for fault in faults)
+    also = f" (blocked: {said.reason})" if said.fired else ""
+    return f"the data are at fault, nothing is trained on them{also}: {what}"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.performance import row_log_loss
+from monitoring.losses import Floats, Ranked, row_log_loss
 
-Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.int64]
 
 
@@ -26,10 +25,8 @@ class Weighted:
 
     def __init__(self, label: Floats, score: Floats) -> None:
         self._losses = row_log_loss(label, score)
-        self._order = np.argsort(score, kind="stable")
-        self._is_one = label[self._order] > 0
-        ordered = score[self._order]
-        self._starts = np.flatnonzero(np.r_[True, ordered[1:] > ordered[:-1]]) if score.size else np.zeros(0, np.int64)
+        self._ranked = Ranked(score)
+        self._label = label
 
     def log_loss(self, weights: Weights) -> float:
         """Mean negative log-likelihood in nats, each row counted `weights` times; NaN if none counts."""
@@ -41,10 +38,4 @@ class Weighted:
 
         Source: Mann and Whitney (1947).
         """
-        if not self._starts.size:
-            return float("nan")
-        drawn = weights[self._order].astype(np.float64)
-        ones = np.add.reduceat(drawn * self._is_one, self._starts)
-        zeros = np.add.reduceat(drawn * ~self._is_one, self._starts)
-        pairs = float(ones.sum() * zeros.sum())
-        return float(ones @ (np.cumsum(zeros) - zeros / 2)) / pairs if pairs else float("nan")
+        return self._ranked.auc(weights * self._label, weights * (1 - self._label))

@@ -7,6 +7,7 @@
     feature_spec.json   its features
     reference.parquet   at most 5000 of its newest rows: features, score, label, at
     profile.json        how it did on them
+    …                   further files, e.g. what monitoring wants to know of its rows
     smoke.json          recorded requests: {"instances": […], "at": […]}
     manifest.json       {file name: SHA-256}; its own SHA-256 is the version's digest
     plots/              for people; neither listed nor served
@@ -42,7 +43,9 @@ REFERENCE_ROWS = 5000
 _SMOKE_ROWS = 8
 
 
-def write_version_folder(candidate: Candidate, folder: Path, *, reason: str, as_of: datetime) -> VersionInfo:
+def write_version_folder(
+    candidate: Candidate, folder: Path, *, reason: str, as_of: datetime, extras: Mapping[str, bytes] | None = None
+) -> VersionInfo:
     """Write everything a version consists of; the same candidate gives the same digest.
 
     Args:
@@ -50,6 +53,7 @@ def write_version_folder(candidate: Candidate, folder: Path, *, reason: str, as_
         folder: made if need be; should be empty.
         reason: why it was trained, for people.
         as_of: event time of the training set.
+        extras: further files, by name.
 
     Returns:
         What to register it with.
@@ -62,6 +66,8 @@ def write_version_folder(candidate: Candidate, folder: Path, *, reason: str, as_
     _write_json(folder / "profile.json", candidate.profile)
     _write_json(folder / "smoke.json", _smoke(use_case, candidate.holdout))
     _write_reference(candidate, folder / "reference.parquet")
+    for name, content in (extras or {}).items():
+        (folder / name).write_bytes(content)
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
     _write_json(folder / MANIFEST, {name: sha256_of(folder / name) for name in names})
     draw_plots(candidate, folder / "plots")

@@ -245,6 +245,7 @@ def _use_case(ledger: Ledger | None, name: str, features: FeatureStatus) -> UseC
 def entry_json(entry: Entry) -> dict[str, Any]:
     """A ledger entry as JSON."""
     return {
+        "id": entry.id,
         "kind": entry.kind,
         "action": entry.action,
         "reason": entry.reason,

@@ -33,7 +33,7 @@ class Entry:
     Args:
         id: rises with every entry.
         use_case: whose decision.
-        kind: trigger, data_check, gate, promotion, deployment, materialize, audit, admin.
+        kind: trigger, data_check, gate, promotion, deployment, aftermath, materialize, audit, alert, admin.
         action: what was decided.
         reason: one sentence.
         evidence: what it was decided on.

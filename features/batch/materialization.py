@@ -79,7 +79,7 @@ def materialize_view(
     )
     with publishing(generations):
         pointer = publisher.publish()
-        found = _fresh_rows(log, use_case, view, as_utc(as_of), access)
+        found = fresh_rows(log, use_case, view, as_utc(as_of), access)
         if found.frame.empty:
             return Publication(0, pointer, found.dropped)
         newest = max([pointer, *generations.numbers()])
@@ -118,13 +118,20 @@ def restore(
 
 
 @dataclass(frozen=True)
-class _Found:
+class FreshRows:
+    """What a view has to publish.
+
+    Args:
+        frame: the rows, as the offline log keeps them.
+        dropped: rows left out because an entity field was null.
+    """
+
     frame: pd.DataFrame
     dropped: int
 
 
-def _fresh_rows(log: OfflineLog, use_case: UseCase, view: BatchView, as_of: datetime, access: TableAccess) -> _Found:
-    """Rows that are not in the log yet, as the log keeps them, and how many were left out."""
+def fresh_rows(log: OfflineLog, use_case: UseCase, view: BatchView, as_of: datetime, access: TableAccess) -> FreshRows:
+    """Compute the rows of a view as of a moment that are not in the log yet."""
     if isinstance(view.source, str):
         return _of_events(log, use_case, view, view.source, as_of)
     if view.source.at is None:
@@ -132,10 +139,10 @@ def _fresh_rows(log: OfflineLog, use_case: UseCase, view: BatchView, as_of: date
     return _of_table(log, use_case, view, view.source, as_of, access)
 
 
-def _of_events(log: OfflineLog, use_case: UseCase, view: BatchView, source: str, as_of: datetime) -> _Found:
+def _of_events(log: OfflineLog, use_case: UseCase, view: BatchView, source: str, as_of: datetime) -> FreshRows:
     events = log.events(source, since=as_of - view.lookback, until=as_of + MICROSECOND)
     if events.empty or view.compute is None:
-        return _Found(pd.DataFrame(), 0)
+        return FreshRows(pd.DataFrame(), 0)
     columns = ["id", "at", "known_at", *(f.name for f in use_case.source(source).fields)]
     computed = view.compute(events.reindex(columns=columns), as_of)
     if computed.index.nlevels != len(view.keys):
@@ -148,12 +155,12 @@ def _of_events(log: OfflineLog, use_case: UseCase, view: BatchView, source: str,
     rows = computed.drop(columns=list(view.keys), errors="ignore").reset_index(drop=True).assign(**indexed)
     stamp = pd.Series(pd.Timestamp(as_of).as_unit("us"), index=rows.index)
     frame, dropped = as_rows(use_case, view, rows, at=stamp, known_at=stamp)
-    return _Found(frame.sort_values("entity", ignore_index=True), dropped)
+    return FreshRows(frame.sort_values("entity", ignore_index=True), dropped)
 
 
 def _of_table(
     log: OfflineLog, use_case: UseCase, view: BatchView, table: Table, as_of: datetime, access: TableAccess
-) -> _Found:
+) -> FreshRows:
     generations, after = _generations(log, use_case, view), table.known_after
     numbers = generations.numbers()
     # the rows of a generation became known after all those of the one before
@@ -165,12 +172,12 @@ def _of_table(
     fresh = (known_at > done) & (known_at <= as_of)
     rows, at, known_at = rows[fresh], at[fresh], known_at[fresh]
     frame, dropped = as_rows(use_case, view, _computed(use_case, view, rows, as_of), at=at, known_at=known_at)
-    return _Found(frame.sort_values(["at", "entity"], ignore_index=True), dropped)
+    return FreshRows(frame.sort_values(["at", "entity"], ignore_index=True), dropped)
 
 
 def _of_timeless_table(
     log: OfflineLog, use_case: UseCase, view: BatchView, table: Table, as_of: datetime, access: TableAccess
-) -> _Found:
+) -> FreshRows:
     rows = table.read(access, Wanted(text=_text_keys(use_case, view)))
     never = pd.Series(pd.NaT, index=rows.index, dtype="datetime64[us, UTC]")
     computed = _computed(use_case, view, rows, as_of)
@@ -182,7 +189,7 @@ def _of_timeless_table(
         is_known = frame["entity"].isin(before["entity"]).to_numpy()
         is_same = (last.to_numpy().view("i4") == frame[outputs].to_numpy().view("i4")).all(axis=1)
         frame = frame[~(is_known & is_same)]
-    return _Found(frame.sort_values("entity", ignore_index=True), dropped)
+    return FreshRows(frame.sort_values("entity", ignore_index=True), dropped)
 
 
 def _generations(log: OfflineLog, use_case: UseCase, view: BatchView) -> Generations:

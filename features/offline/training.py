@@ -107,6 +107,15 @@ def _require_fields(use_case: UseCase, rows: pd.DataFrame) -> tuple[pd.DataFrame
     return rows[complete], {"a required field is missing": int((~complete).sum())}
 
 
+def passes_checks(use_case: UseCase, rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Which rows a training set would keep: those with every required field that pass the checks, bool (n,)."""
+    numbered = rows.reset_index(drop=True)
+    kept, _ = apply_checks(use_case, _require_fields(use_case, numbered)[0])
+    found = np.zeros(len(numbered), dtype=bool)
+    found[kept.index.to_numpy()] = True
+    return found
+
+
 def apply_checks(use_case: UseCase, rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """Leave out the rows that fail a check; each row is counted under the first it fails."""
     dropped: dict[str, int] = {}

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from core.settings import Settings
     from core.use_case import UseCase
     from features.offline.log import OfflineLog
-    from monitoring.readout import Arm, Interval, Readout
+    from monitoring.facts import Interval
+    from monitoring.readout import Arm, Readout
 
 
 def compare(

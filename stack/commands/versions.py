@@ -111,7 +111,7 @@ def history(
     limit: Annotated[int, typer.Option(help="How many entries, the newest.", min=1)] = 50,
     json: JsonOption = False,
 ) -> None:
-    """Show what was decided, by whom and why. The newest comes first."""
+    """Show what was decided, by whom and why; the newest comes first. See also: evergreen explain ID."""
     from rich.table import Table
 
     from stack.status import entry_json
@@ -123,10 +123,10 @@ def history(
     if json:
         say_json([entry_json(entry) for entry in entries])
         return
-    table = Table("as of", "kind", "action", "version", "by", "reason", box=None)
+    table = Table("id", "as of", "kind", "action", "version", "by", "reason", box=None)
     for entry in entries:
         moment = f"{entry.as_of:%Y-%m-%d %H:%M}"
-        table.add_row(moment, entry.kind, entry.action, entry.version or "–", entry.actor, entry.reason)
+        table.add_row(str(entry.id), moment, entry.kind, entry.action, entry.version or "–", entry.actor, entry.reason)
     out().print(table if entries else f"Nothing has been decided about {use_case} yet.")
 
 

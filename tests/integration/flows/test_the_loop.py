@@ -171,6 +171,9 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     assert cooling.completed, cooling.message
     assert (door.entries("trigger")[0].action, "cooldown" in door.entries("trigger")[0].reason) == ("wait", True)
 
+    door.ledger.deploy(
+        door.name, expected_generation=1, version="2", previous="1", actor="t", reason="t", as_of=learned
+    )
     door.log_days(learned + 14 * DAY, 1, version="2", slope=-1.0, shift=2.0, weight=7.0)
     skewed = door.run("monitor/monitor", learned + 15 * DAY)
 
@@ -179,6 +182,14 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     assert door.entries("audit")[0].evidence["features"]["profile_weight"]["largest_difference"] == 7.0
     event = door.event("evergreen.features.skewed")
     assert event["payload"]["decision_id"] == str(door.entries("audit")[0].id)
+    (waiting,) = door.entries("aftermath")
+    assert (waiting.action, waiting.version, waiting.evidence["facts"]["previous"]) == ("wait", "2", "1")
+    assert waiting.evidence["facts"]["labelled"] > 90
+    assert waiting.evidence["facts"]["previous_log_loss"] > 0
+    alerts = {entry.evidence["alert"]["cause"]: entry for entry in door.entries("alert")}
+    assert {"audit", "retrain/performance"} <= set(alerts)
+    assert alerts["audit"].evidence["delivered"] == {"prefect event": True}
+    assert door.event("evergreen.alert")["payload"]["command"].startswith("evergreen explain ")
 
     published = door.run("materialize/materialize", learned)
 

@@ -13,7 +13,7 @@ from core.decision import Decision
 from core.errors import LedgerError
 from core.ledger import Ledger
 from flows.lease import hold
-from flows.monitor import last_retrain_at
+from flows.past import last_retrain_at
 from flows.steps import promote, trained_before
 
 NAME = "taxi_tip"
@@ -97,8 +97,8 @@ def test_a_version_is_found_again_by_its_moment_and_its_data(context: Any) -> No
 
 
 def test_the_cooldown_counts_from_what_called_for_a_retrain(context: Any) -> None:
-    assert last_retrain_at(context, NAME) is None
+    assert last_retrain_at([]) is None
     for day, action in ((1, "retrain"), (2, "wait"), (3, "failed"), (4, "skipped")):
         context.ledger.record(NAME, "trigger", Decision(action, "x"), actor="t", as_of=NOW.replace(day=day))
 
-    assert last_retrain_at(context, NAME) == NOW.replace(day=1)
+    assert last_retrain_at(context.ledger.entries(NAME, kind="trigger")) == NOW.replace(day=1)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from monitoring.performance import auc, join_labels, log_loss, measure
+from monitoring.performance import Performance, auc, join_labels, log_loss, loss_curve, measure
 
 START = datetime(2019, 2, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -35,6 +35,21 @@ def labels(*rows: tuple[str, int, int]) -> pd.DataFrame:
             "prediction_id": [name for name, _, _ in rows],
             "label": [label for _, label, _ in rows],
             "known_at": [START + timedelta(minutes=minute) for _, _, minute in rows],
+        }
+    )
+
+
+def labelled(n: int, seed: int = 0, every: timedelta = timedelta(minutes=1)) -> pd.DataFrame:
+    """Rows of a calibrated version, with a column of three shops and one of amounts."""
+    rng = np.random.default_rng(seed)
+    score = rng.uniform(0.05, 0.95, n)
+    return pd.DataFrame(
+        {
+            "at": pd.date_range(START, periods=n, freq=every),
+            "score": score,
+            "label": (rng.random(n) < score).astype(float),
+            "shop": rng.choice(["a", "b", "c"], n, p=[0.6, 0.37, 0.03]),
+            "f__amount": rng.normal(10, 2, n).astype(np.float32),
         }
     )
 
@@ -66,20 +81,119 @@ def test_what_has_no_label_lowers_the_coverage_only() -> None:
     performance = measure(join_labels(predictions(0, 1), labels(("p1", 1, 3)), HOUR, START + 2 * HOUR))
 
     assert (performance.rows, performance.coverage, performance.base_rate) == (1, 0.5, 1.0)
-    assert performance.brier == pytest.approx(0.01)
+    assert performance.brier is not None
+    assert performance.brier.value == pytest.approx(0.01)
     assert performance.from_at == performance.to_at == START + timedelta(minutes=1)
+
+
+def test_of_one_row_nothing_is_certain() -> None:
+    performance = measure(join_labels(predictions(0), labels(("p0", 1, 3)), HOUR, START + 2 * HOUR))
+
+    assert performance.brier is not None
+    assert (performance.brier.low, performance.brier.high) == (0, 1)
+    assert performance.auc is None, "one label only has no area"
 
 
 @pytest.mark.parametrize("asked", [predictions(), pd.DataFrame(), predictions(0)])
 def test_nothing_labelled_is_measured_as_nothing(asked: pd.DataFrame) -> None:
-    performance = measure(join_labels(asked, pd.DataFrame(), HOUR, START + 2 * HOUR))
+    performance = measure(join_labels(asked, pd.DataFrame(), HOUR, START + 2 * HOUR), segments=("shop",))
 
-    assert performance.rows == 0
-    assert performance.facts()["log_loss"] is None
+    assert (performance.rows, performance.log_loss, performance.segments) == (0, None, ())
+    assert performance.coverage == (0.0 if len(asked) else None)
+    assert Performance.of(performance).facts()["log_loss"] is None
 
 
-def test_one_label_only_has_no_auc() -> None:
-    performance = measure(join_labels(predictions(0), labels(("p0", 1, 3)), HOUR, START + 2 * HOUR))
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    score = np.linspace(0.05, 0.95, 2001)
+    entropy = -(score * np.log(score) + (1 - score) * np.log(1 - score))
+    truth = float(entropy.mean())
 
-    assert performance.facts()["auc"] is None
-    assert performance.facts()["from_at"] == "2019-02-02T00:00:00+00:00"
+    found = [measure(labelled(400, seed)).log_loss for seed in range(200)]
+
+    held = np.mean([each.low <= truth <= each.high for each in found if each is not None])
+    assert 0.9 <= held <= 0.99
+
+
+def test_the_area_has_bounds_as_wide_as_those_of_a_plain_bootstrap() -> None:
+    rows = labelled(1000)
+    found = measure(rows).auc
+    label, score = rows["label"].to_numpy(), rows["score"].to_numpy()
+    rng = np.random.default_rng(1)
+    drawn = [auc(label[i], score[i]) for i in rng.integers(0, 1000, (300, 1000))]
+
+    assert found is not None
+    assert found.high - found.low == pytest.approx(np.subtract(*np.percentile(drawn, [97.5, 2.5])), rel=0.25)
+
+
+def test_rows_of_one_entity_count_as_one() -> None:
+    rows = labelled(300)
+    copies = pd.concat([rows.assign(who=np.arange(300))] * 10)
+
+    apart, together = measure(copies).log_loss, measure(copies, by="who").log_loss
+    alone = measure(rows.assign(who=np.arange(300)), by="who").log_loss
+
+    assert apart is not None and together is not None and alone is not None
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.1)
+    assert apart.value == pytest.approx(together.value)
+
+
+def test_neighbours_in_time_that_are_alike_widen_the_bounds() -> None:
+    rows = labelled(3000)
+    alike = rows.iloc[np.repeat(np.arange(300), 10)].assign(at=rows["at"].to_numpy())
+    mixed = alike.assign(at=np.random.default_rng(1).permutation(alike["at"].to_numpy()))
+
+    wide, narrow = measure(alike).log_loss, measure(mixed).log_loss
+
+    assert wide is not None and narrow is not None
+    assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+
+
+def test_the_worst_segment_comes_first_beside_its_reference() -> None:
+    reference = labelled(3000, 1).rename(columns={"f__amount": "amount"})
+    rows = labelled(3000, 2)
+    rows.loc[rows["shop"] == "b", "label"] = 1 - rows["label"]
+
+    found = measure(rows, segments=("shop", "amount"), reference=reference).segments
+
+    assert found[0].name == "shop=b"
+    assert found[0].reference_log_loss is not None
+    assert found[0].log_loss.low > found[0].reference_log_loss
+    names = [each.name for each in found]
+    assert len([name for name in names if "amount" in name]) == 4
+    assert sum(each.rows for each in found if "shop" in each.name) == 3000
+    assert found == tuple(sorted(found, key=lambda s: (s.reference_log_loss or 0) - s.log_loss.value))
+
+
+def test_a_segment_of_a_request_field_that_the_reference_lacks_is_measured_alone() -> None:
+    reference = labelled(500, 1).drop(columns="shop")
+
+    found = measure(labelled(500), segments=("shop",), reference=reference).segments
+
+    assert {each.name for each in found} == {"shop=a", "shop=b"}, "of c there are too few rows"
+    assert all(each.reference_log_loss is None for each in found)
+
+
+def test_the_curve_has_a_point_for_each_window_with_labels() -> None:
+    rows = labelled(120, every=timedelta(hours=6))
+    rows.loc[rows["at"] < START + timedelta(days=7), "label"] = np.nan
+
+    curve = loss_curve(rows, timedelta(days=7), until=START + timedelta(days=28))
+
+    assert [point.at for point in curve] == [START + timedelta(days=7 * i) for i in (2, 3, 4, 5)]
+    assert [point.rows for point in curve] == [28, 28, 28, 8]
+    second = rows.iloc[28:56]
+    assert curve[0].log_loss == pytest.approx(log_loss(second["label"].to_numpy(), second["score"].to_numpy()))
+    assert loss_curve(rows.iloc[:0], timedelta(days=7)) == ()
+
+
+def test_a_late_label_corrects_its_window_and_no_other() -> None:
+    asked = predictions(0, 30, 90)
+    early = labels(("p0", 0, 5), ("p30", 1, 40), ("p90", 1, 100))
+    late = pd.concat([early, labels(("p0", 1, 500))])
+
+    now = loss_curve(join_labels(asked, early, HOUR, START + 3 * HOUR), HOUR)
+    later = loss_curve(join_labels(asked, late, HOUR, START + 9 * HOUR), HOUR)
+
+    assert now[0].at == later[0].at == START + HOUR
+    assert later[0].log_loss > now[0].log_loss
+    assert later[1:] == now[1:]

@@ -139,3 +139,11 @@ def test_a_column_without_information_has_no_importance(candidate: Candidate) ->
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"abc")
     assert sha256_of(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_further_files_are_listed_and_verified_like_the_others(candidate: Candidate, tmp_path: Path) -> None:
+    write_version_folder(candidate, tmp_path / "v", reason="r", as_of=AS_OF, extras={"more.json": b"{}"})
+    assert json.loads((tmp_path / "v" / MANIFEST).read_text())["more.json"] == sha256_of(tmp_path / "v" / "more.json")
+    (tmp_path / "v" / "more.json").write_bytes(b"[]")
+    with pytest.raises(DigestMismatch, match=r"more\.json"):
+        verify_folder(tmp_path / "v")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from monitoring.drift import draw_drift, measure_drift, served_columns
+from monitoring.drift_page import draw_drift, measure_drift, served_columns
 
 # Evidently reads its own models with an old interface of pydantic and asks for deprecated names.
 pytestmark = [

@@ -1,0 +1,1 @@
+"""Policies tried on the past: the same decisions as in production, through a clock that is moved by hand."""

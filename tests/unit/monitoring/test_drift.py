@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.policy import DriftPolicy
+from monitoring.drift import find_drift, is_called, rank
+from monitoring.facts import ColumnDrift, DriftFacts
+from monitoring.profile import ReferenceProfile
+from monitoring.window import WindowProfile
+
+Profiled = Callable[..., ReferenceProfile]
+Rows = Callable[..., pd.DataFrame]
+POLICY = DriftPolicy()
+
+
+def look(reference: ReferenceProfile, *windows: pd.DataFrame, policy: DriftPolicy = POLICY) -> DriftFacts:
+    return find_drift(reference, [WindowProfile(reference).add(window) for window in windows], policy)
+
+
+@pytest.mark.parametrize("rows", [500, 2_000])
+def test_rows_like_the_references_raise_nothing(reference: ReferenceProfile, make_watched: Rows, rows: int) -> None:
+    raised = [
+        look(
+            reference, make_watched(rows, seed=100 + i, first_day=60 + i, days=7), policy=DriftPolicy(min_effect=0)
+        ).over
+        for i in range(20)
+    ]
+    assert raised == [()] * 20
+
+
+def test_columns_that_moved_are_named_the_furthest_first(reference: ReferenceProfile, make_watched: Rows) -> None:
+    window = make_watched(2_000, seed=2, first_day=61, days=7)
+    window["minutes"] += 0.2 * 40
+    window["miles"] += 0.5 * window["miles"].std()
+    found = look(reference, window)
+    assert [column.column for column in found.over] == ["miles", "minutes"]
+    assert [column.effect for column in found.over] == pytest.approx([0.5, 0.2], abs=0.08)
+    assert all(column.effect > column.threshold and column.kind == "data" for column in found.over)
+    assert (found.rows, found.columns, found.called) == (2_000, 7, ())
+    assert found.windows_over == {"data": 1, "prediction": 0, "label": 0, "concept": 0}
+
+
+def test_a_small_effect_is_no_drift_however_certain(reference: ReferenceProfile, make_watched: Rows) -> None:
+    window = make_watched(2_000, seed=2, first_day=61, days=7)
+    window["minutes"] += 0.2 * 40
+    assert look(reference, window, policy=DriftPolicy(min_effect=0.3)).over == ()
+
+
+def test_labels_that_follow_other_rules_are_concept_drift(reference: ReferenceProfile, make_watched: Rows) -> None:
+    window = make_watched(2_000, seed=2, first_day=61, days=7)
+    window["label"] = (np.random.default_rng(1).random(2_000) < window["score"] * 0.6).astype(float)
+    assert {column.kind for column in look(reference, window).over} == {"label", "concept"}
+
+
+def test_a_shift_of_inputs_that_the_scores_follow_is_no_concept_drift(
+    reference: ReferenceProfile, make_watched: Rows
+) -> None:
+    window = make_watched(2_000, seed=2, first_day=61, days=7)
+    many = window[window["fare"] > 12].sample(2_000, replace=True, random_state=1).sort_values("at")
+    kinds = {column.kind for column in look(reference, pd.concat([window, many])).over}
+    assert kinds == {"data", "prediction", "label"}
+
+
+def test_what_comes_back_every_week_is_no_drift_and_the_same_on_another_day_is(
+    make_watched: Rows, profiled: Profiled
+) -> None:
+    def seasonal(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.assign(minutes=rows["minutes"] + 80 * (rows["at"].dt.dayofweek >= 5))
+
+    reference = profiled(seasonal(make_watched(12_000, seed=1)))
+    saturday = make_watched(1_000, seed=2, first_day=61 + 5, days=1)
+    saturday = saturday.assign(at=saturday["at"] - (saturday["at"].iloc[0].dayofweek - 5) * pd.Timedelta(days=1))
+    assert saturday["at"].dt.dayofweek.eq(5).all()
+    assert look(reference, seasonal(saturday)).over == ()
+    tuesday = seasonal(saturday).assign(at=saturday["at"] + pd.Timedelta(days=3))
+    assert [column.column for column in look(reference, tuesday).over] == ["minutes"]
+
+
+def test_a_column_that_wanders_is_given_more_room(make_watched: Rows, profiled: Profiled) -> None:
+    def wandering(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
+        day = (rows["at"].dt.floor("D") - rows["at"].iloc[0].floor("D")).dt.days
+        daily = np.random.default_rng(seed).standard_normal(day.max() + 1)
+        return rows.assign(minutes=rows["minutes"] + 20 * daily[day])
+
+    window = make_watched(2_000, seed=2, first_day=61, days=7)
+    window["minutes"] += 0.2 * 40
+    steady, wanders = (
+        profiled(base) for base in (make_watched(12_000, seed=1), wandering(make_watched(12_000, seed=1), 3))
+    )
+    assert [column.column for column in look(steady, window).over] == ["minutes"]
+    assert look(wanders, window).over == ()
+
+
+def test_a_segment_that_moved_is_named(make_watched: Rows, profiled: Profiled) -> None:
+    rows = make_watched(12_000, seed=1)
+    reference = profiled(rows, segments={"zone": rows["zone"].to_numpy()})
+    window = make_watched(3_000, seed=2, first_day=61, days=7)
+    assert look(reference, window).over == ()
+    window.loc[window["zone"] == 3, "minutes"] += 60
+    found = look(reference, window)
+    assert found.over[0].segment == "zone=3"
+    assert found.columns == 7 * 4
+
+
+def test_few_rows_are_not_compared(reference: ReferenceProfile, make_watched: Rows) -> None:
+    assert look(reference, make_watched(99, seed=2)) == DriftFacts(
+        rows=99, columns=0, windows_over={"data": 0, "prediction": 0, "label": 0, "concept": 0}
+    )
+    assert find_drift(reference, [], POLICY) == DriftFacts(rows=0, columns=0)
+
+
+def test_drift_is_called_by_two_of_three_windows(reference: ReferenceProfile, make_watched: Rows) -> None:
+    still = [make_watched(1_000, seed=20 + i, first_day=61 + 7 * i, days=7) for i in range(3)]
+    moved = [window.assign(minutes=window["minutes"] + 40) for window in still]
+    assert look(reference, still[0], moved[1]).called == ()
+    assert look(reference, moved[0], still[1], moved[2]).called == ("data",)
+    assert look(reference, moved[0], still[1], still[2]).called == ()
+
+
+@given(st.lists(st.booleans(), max_size=12))
+def test_calling_has_hysteresis(over: list[bool]) -> None:
+    before, now = is_called(over[:-1], POLICY), is_called(over, POLICY)
+    newest = over[-3:]
+    if before != now:
+        assert newest.count(now) >= 2
+    assert not (now and newest.count(False) >= 2 and not before)
+
+
+def test_importance_comes_before_size() -> None:
+    def over(column: str, effect: float, importance: float) -> ColumnDrift:
+        return ColumnDrift(column=column, kind="data", effect=effect, threshold=0.1, importance=importance)
+
+    ranked = rank([over("large", 0.9, 0.0), over("vital", 0.2, 0.8), over("both", 0.8, 0.4)])
+    assert [found.column for found in ranked] == ["both", "vital", "large"]
+    assert [found.column for found in rank([over("a", 0.2, 0.0), over("b", 0.3, 0.0)])] == ["b", "a"]
+
+
+def test_thresholds_are_found_once_for_windows_of_a_size(reference: ReferenceProfile, make_watched: Rows) -> None:
+    look(reference, make_watched(1_000, seed=2, first_day=61, days=7))
+    known = len(reference.calibrated)
+    look(reference, make_watched(1_000, seed=3, first_day=61, days=7))
+    assert len(reference.calibrated) == known
