@@ -23,7 +23,7 @@ from bench.notes import NOTES, REMARKS
 ROOT = Path(__file__).resolve().parents[1]
 _COLUMNS = ("what", "value", "unit", "better", "target", "against", "ratio", "reached", "n")
 _WIDE = 200
-AREAS = ("features", "serving", "loop")
+AREAS = ("features", "serving", "judgement", "loop")
 Parts = dict[str, Callable[[], list[Result]]]
 
 

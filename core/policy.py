@@ -101,8 +101,7 @@ class Policy:
         materialize_every: time between two refreshes of the batch views that are computed from events; in replays, of
             those that read tables, too (live, these follow prefect.yaml's schedule).
         min_monitor_rows: fewest rows in the window for a verdict.
-        drift_threshold: distance (Evidently's, per column) above which a column counts as drifted.
-        drift_share: share of columns that must drift to call for a retrain.
+        drift_threshold: distance above which Evidently's page shows a column as drifted; nothing is decided by it.
         performance_drop: relative rise of log-loss over the version's reference that calls for a retrain.
         retrain_every: event time after which the champion is retrained in any case.
         cooldown: event time after a retrain in which only a schedule triggers anything. It doubles with each retrain in
@@ -124,7 +123,6 @@ class Policy:
     materialize_every: timedelta = timedelta(days=28)
     min_monitor_rows: int = 500
     drift_threshold: float = 0.2
-    drift_share: float = 0.3
     performance_drop: float = 0.15
     retrain_every: timedelta = timedelta(days=90)
     cooldown: timedelta = timedelta(days=5)
