@@ -74,8 +74,8 @@ NOTES = (
     Note(
         "one instance, 64 connections: Evergreen",
         "Triton",
-        "Of each of the other frameworks it is more than three times. Triton gathers calls in C++ as the gateway does in"
-        " Python, has one hop where these are three, and logs nothing.",
+        "Of each of the other frameworks it is more than three times. Triton gathers calls in C++ as the gateway does"
+        " in Python, has one hop where these are three, and logs nothing.",
     ),
     Note(
         "overload, 10 times what can be answered: answered",
