@@ -201,7 +201,7 @@ def measure_window(
     return Measured(
         rows=len(recent),
         performance=measure(
-            labelled, segments=policy.segments, reference=live.reference, categorical=use_case.categorical,
+            labelled, segments=policy.segments, reference=live.reference, categorical=use_case.codes,
             confidence=policy.gate.confidence,
         ),
         drift=_drift(use_case, live, window),
