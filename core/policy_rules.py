@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from typing import get_args
 
@@ -115,32 +116,30 @@ def _of_aftermath(aftermath: AftermathPolicy) -> Iterator[Fault]:
 
 
 def _of_trigger(trigger: Trigger, where: str) -> Iterator[Fault]:
-    match trigger:
-        case AnyOf(triggers=parts) | AllOf(triggers=parts) | KOf(triggers=parts):
-            fewest = trigger.k if isinstance(trigger, KOf) else 1
-            if not 1 <= fewest <= len(parts):
-                yield (
-                    f"has in {where} {type(trigger).__name__} of {len(parts)} triggers, of which {fewest} must fire",
-                    "Name at least as many triggers as must fire, and let one or more fire.",
-                )
-            for i, part in enumerate(parts):
-                yield from _of_trigger(part, f"{where}.triggers[{i}]")
-        case Drift(kinds=kinds):
-            if not kinds or not set(kinds) <= set(DRIFT_KINDS):
-                yield f"has in {where} Drift of the kinds {list(kinds)}", f"Use some of: {', '.join(DRIFT_KINDS)}."
-        case Schedule(every=every):
-            yield from _above_zero(f"{where} Schedule.every", every)
-        case NewLabels(rows=rows):
-            yield from _at_least_one(f"{where} NewLabels.rows", rows)
-        case PerformanceDrop(by=by) | EstimatedDrop(by=by):
-            yield from _above_zero(f"{where} {type(trigger).__name__}.by", by)
-        case WorthIt(nats_per_compute_s=worth):
-            yield from _above_zero(f"{where} WorthIt.nats_per_compute_s", worth)
-        case _ if not isinstance(trigger, get_args(Trigger)):
-            yield (
-                f"has in {where} {trigger!r}, which is no trigger",
-                f"Use one of: {', '.join(each.__name__ for each in get_args(Trigger))}.",
-            )
+    if isinstance(trigger, AnyOf | AllOf | KOf):
+        yield from _of_combination(trigger, where)
+    elif isinstance(trigger, Drift):
+        if not trigger.kinds or not set(trigger.kinds) <= set(DRIFT_KINDS):
+            yield f"has in {where} Drift of the kinds {list(trigger.kinds)}", f"Use some of: {', '.join(DRIFT_KINDS)}."
+    elif isinstance(trigger, NewLabels):
+        yield from _at_least_one(f"{where} NewLabels.rows", trigger.rows)
+    elif isinstance(trigger, Schedule | PerformanceDrop | EstimatedDrop | WorthIt):
+        for field in fields(trigger):
+            yield from _above_zero(f"{where} {type(trigger).__name__}.{field.name}", getattr(trigger, field.name))
+    elif not isinstance(trigger, get_args(Trigger)):
+        known = ", ".join(each.__name__ for each in get_args(Trigger))
+        yield f"has in {where} {trigger!r}, which is no trigger", f"Use one of: {known}."
+
+
+def _of_combination(trigger: AnyOf | AllOf | KOf, where: str) -> Iterator[Fault]:
+    fewest, many = trigger.k if isinstance(trigger, KOf) else 1, len(trigger.triggers)
+    if not 1 <= fewest <= many:
+        yield (
+            f"has in {where} {type(trigger).__name__} of {many} triggers, of which {fewest} must fire",
+            "Name at least as many triggers as must fire, and let one or more fire.",
+        )
+    for i, part in enumerate(trigger.triggers):
+        yield from _of_trigger(part, f"{where}.triggers[{i}]")
 
 
 def _above_zero(what: str, value: float | timedelta) -> Iterator[Fault]:

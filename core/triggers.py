@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-
 DRIFT_KINDS = ("data", "prediction", "label", "concept")
 """What can drift: inputs, scores, labels, or what the inputs say of the labels."""
 

@@ -16,7 +16,6 @@ from monitoring.losses import (
     Floats,
     auc,
     auc_influence,
-    log_loss,
     row_brier,
     row_log_loss,
 )

@@ -47,9 +47,7 @@ def test_two_samples_of_one_distribution_are_close(tmp_path: Path) -> None:
 def test_what_moved_is_far_and_the_page_is_written(tmp_path: Path) -> None:
     page = tmp_path / "taxi" / "2019-02-05.html"
 
-    found = draw_drift(
-        rows(6000, 1, fare=1.0, vendor=0.9), rows(5000, 2), categorical=CODES, threshold=0.2, page=page
-    )
+    found = draw_drift(rows(6000, 1, fare=1.0, vendor=0.9), rows(5000, 2), categorical=CODES, threshold=0.2, page=page)
 
     assert [name for name, distance in found.items() if distance > 0.2] == ["fare", "vendor"]
     assert found["fare"] == pytest.approx(1.0, abs=0.1)
