@@ -34,8 +34,8 @@ class MlflowRegistry:
     """A ModelRegistry on an MLflow server.
 
     The files are in the run's artifact folder ``version/``, which is also an MLflow ONNX model; the version's tags
-    ``evergreen.…`` hold its digest and lineage, the run its parameters, metrics, plots and data set, and what later looks
-    at it showed: pages in ``monitoring/``, distances by column as metrics ``drift/…``, whose steps are seconds since 1970.
+    ``evergreen.…`` hold its digest and lineage, the run its parameters, metrics, plots and data set. Later looks add
+    pages in ``monitoring/`` and distances by column as metrics ``drift/…``, whose steps are seconds since 1970.
 
     Args:
         tracking_url: the server's, e.g. ``http://127.0.0.1:15000``.
