@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.errors import DuplicateUseCase, UnknownUseCase, UseCaseError
-from core.policy_file import chosen_policy
+from core.policy_file import chosen_policy, policy_path
 from core.use_case import UseCase
 
 
@@ -60,6 +60,11 @@ def load_use_case(path: Path) -> UseCaseFile:
         error.args = (f"{path}: {error}",)
         raise
     use_case = replace(found[0], policy=chosen_policy(path, found[0].policy))
+    try:
+        use_case.validate_policy()
+    except UseCaseError as error:
+        error.args = (f"{policy_path(path)}: {error}",)
+        raise
     return UseCaseFile(use_case, path, digest)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+DRIFT_KINDS = ("data", "prediction", "label", "concept")
+"""What can drift: inputs, scores, labels, or what the inputs say of the labels."""
+
 
 @dataclass(frozen=True)
 class Never:
@@ -43,10 +46,10 @@ class Drift:
     """When inputs, scores, labels or their relation have moved beyond the reference's own variation.
 
     Args:
-        kinds: which of ``data``, ``prediction``, ``label`` and ``concept`` count.
+        kinds: which of `DRIFT_KINDS` count.
     """
 
-    kinds: tuple[str, ...] = ("data", "prediction", "label", "concept")
+    kinds: tuple[str, ...] = DRIFT_KINDS
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from core.errors import LeakageError, UseCaseError
 from core.policy import Policy as Policy
+from core.policy_rules import check_policy
 from core.serving_policy import Serving
 
 if TYPE_CHECKING:
@@ -204,6 +205,11 @@ class UseCase:
     categorical: tuple[str, ...] = ()
 
     @property
+    def codes(self) -> tuple[str, ...]:
+        """Columns and fields that are codes, not quantities: those called categorical, and the entities."""
+        return (*self.categorical, *(f.name for f in self.entities if f.name not in self.categorical))
+
+    @property
     def request_fields(self) -> tuple[Field, ...]:
         """Every field of an instance: entities, then request fields."""
         return self.entities + self.request
@@ -241,6 +247,16 @@ class UseCase:
         unknown = sorted(set(self.categorical) - set(self.features.columns))
         if unknown:
             raise UseCaseError(self.name, f"calls {unknown} categorical, which are no features", "Use feature names.")
+        self.validate_policy()
+
+    def validate_policy(self) -> None:
+        """Check the policy, which may have been chosen after the use case was declared.
+
+        Raises:
+            UseCaseError: naming the value at fault, and the remedy.
+        """
+        fields = [f.name for f in self.request_fields]
+        check_policy(self.name, self.policy, request=fields, features=self.features.columns)
 
     def _validate_fields(self) -> None:
         groups = [("the request", self.request_fields)] + [(s.name, s.fields) for s in self.sources]

@@ -12,10 +12,11 @@ from core.use_case import UseCase
 from flows.aftermath import look_back
 from flows.alerting import send_alerts
 from flows.context import FlowContext, open_context
+from flows.look_page import keep_page
 from flows.past import past_of
 from flows.skew import audit
 from flows.versions import live_version
-from monitoring.look import Served, draw_page, look, window_start
+from monitoring.look import Served, look, window_start
 from monitoring.triggers import decide_retrain
 
 ACTOR = "flow monitor"
@@ -67,12 +68,8 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
     )  # fmt: skip
     if decision.action == "retrain":
         request_retrain(name, moment, decision, decision_id)
-    pages = context.settings.home / "reports" / name
     if live is not None and facts.rows >= use_case.policy.min_monitor_rows:
-        worth_a_page = decision.action != "wait" or not any(pages.glob(f"*-v{live.version}.html"))
-        if worth_a_page:
-            page = pages / f"{moment:%Y-%m-%dT%H%M%S}-v{live.version}.html"
-            draw_page(use_case, live, served, as_of=moment, page=page)
+        keep_page(context, use_case, live, served, decision, moment)
     return decision
 
 

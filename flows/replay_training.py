@@ -169,7 +169,7 @@ class RegistryGate:
             _answers(asked, challenger, rows),
             None if champion is None else _answers(asked, champion, rows),
             self.policy,
-            segments=segment_columns(self.policy.segments, asked.rows.iloc[rows], matrix, columns),
+            segments=segment_columns(asked.use_case, self.policy.segments, asked.rows.iloc[rows], matrix, columns),
             features={name: matrix[:, i] for i, name in enumerate(columns)},
             old_regime=(_answers(asked, challenger, old), _answers(asked, champion, old))
             if champion and len(old)

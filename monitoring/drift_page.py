@@ -1,12 +1,10 @@
-"""How far live inputs and scores have moved from those a version was made on, measured by Evidently."""
+"""Evidently's page about how far live inputs and scores have moved from those a version was made on."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -28,75 +26,23 @@ _NUMERIC_METHOD = "wasserstein"
 _CODE_METHOD = "jensenshannon"
 
 
-@dataclass(frozen=True)
-class DriftReport:
-    """Distances of a window of predictions from a version's reference.
+def draw_drift(
+    current: pd.DataFrame, reference: pd.DataFrame, *, categorical: tuple[str, ...], threshold: float, page: Path
+) -> dict[str, float]:
+    """Write Evidently's HTML report on a window against the reference, and beside it a copy named ``latest.html``.
 
-    Args:
-        columns: feature -> distance: for quantities the Wasserstein distance in standard deviations of the
-            reference, for codes the Jensen-Shannon distance (0 to 0.83), for a column without values on one
-            side the difference of the missing shares.
-        score_distance: the same for the scores, None if the reference holds none.
-        threshold: distance above which a column counts as drifted.
-        rows: predictions compared, after sampling.
-    """
-
-    columns: Mapping[str, float]
-    score_distance: float | None
-    threshold: float
-    rows: int
-
-    @property
-    def drifted(self) -> dict[str, float]:
-        """The features over the threshold with their distances, largest first."""
-        over = {name: distance for name, distance in self.columns.items() if distance > self.threshold}
-        return dict(sorted(over.items(), key=lambda item: (-item[1], item[0])))
-
-    @property
-    def share(self) -> float:
-        """Share of the features over the threshold, in [0, 1]."""
-        return len(self.drifted) / len(self.columns) if self.columns else 0.0
-
-
-def measure_drift(
-    current: pd.DataFrame, reference: pd.DataFrame, *, categorical: tuple[str, ...], threshold: float
-) -> DriftReport:
-    """Compare a window with the reference, column by column, by Evidently's drift methods.
-
-    Only effect sizes are used: at these sample sizes a p-value calls every column drifted. No figure is drawn,
-    which is nine tenths of the cost of an Evidently report; see `draw_drift`.
+    Only effect sizes are shown: at these sample sizes a p-value calls every column drifted. Nothing is decided by them.
 
     Args:
         current: predictions of the window; the feature columns and ``score``.
         reference: the version's reference with the same columns; those missing in either are not compared.
         categorical: columns that are codes, not quantities.
-        threshold: distance above which a column counts as drifted.
-    """
-    names = [name for name in reference.columns if name in current.columns]
-    live, base = _sample(current[names]), _sample(reference[names])
-    filled = [name for name in names if live[name].notna().any() and base[name].notna().any()]
-    empty = {name: abs(float(live[name].isna().mean() - base[name].isna().mean())) for name in names}
-    distances = {name: empty[name] for name in names if name not in filled}
-    if filled:
-        codes = [name for name in filled if name in categorical]
-        live, base = _grouped(live[filled], base[filled], codes)
-        distances |= {name: _distance(live[name], base[name], name in codes, threshold) for name in filled}
-    score_distance = distances.pop(SCORE, None)
-    ordered = {name: distances[name] for name in names if name in distances}
-    return DriftReport(ordered, score_distance, threshold, len(live))
-
-
-def draw_drift(
-    current: pd.DataFrame, reference: pd.DataFrame, *, categorical: tuple[str, ...], threshold: float, page: Path
-) -> None:
-    """Write Evidently's HTML report of the same comparison, and beside it a copy named ``latest.html``.
-
-    Args:
-        current: as for `measure_drift`.
-        reference: as for `measure_drift`.
-        categorical: as for `measure_drift`.
-        threshold: as for `measure_drift`.
+        threshold: distance above which the page shows a column as drifted.
         page: the file.
+
+    Returns:
+        By column the distance the page shows: for quantities Wasserstein's in standard deviations of the reference,
+        for codes Jensen-Shannon's (0 to 0.83). Columns without any value on one side are left out.
     """
     names = [name for name in reference.columns if name in current.columns]
     live, base = _sample(current[names]), _sample(reference[names])
@@ -107,6 +53,7 @@ def draw_drift(
     page.parent.mkdir(parents=True, exist_ok=True)
     snapshot.save_html(str(page))
     shutil.copyfile(page, page.with_name(LATEST))
+    return {metric["config"]["column"]: float(metric["value"]) for metric in snapshot.dict()["metrics"]}
 
 
 def served_columns(predictions: pd.DataFrame, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -154,13 +101,3 @@ def _run_evidently(live: pd.DataFrame, base: pd.DataFrame, codes: list[str], thr
     ]
     current: Dataset = Dataset.from_pandas(live, data_definition=definition)
     return Report(metrics).run(current, Dataset.from_pandas(base, data_definition=definition))
-
-
-def _distance(live: pd.Series[Any], base: pd.Series[Any], is_code: bool, threshold: float) -> float:
-    from evidently.legacy.calculations.stattests import get_stattest
-    from evidently.legacy.core import ColumnType
-
-    kind = ColumnType.Categorical if is_code else ColumnType.Numerical
-    live, base = (column.replace([-np.inf, np.inf], np.nan).dropna() for column in (live, base))
-    method = get_stattest(base, live, kind, _CODE_METHOD if is_code else _NUMERIC_METHOD)
-    return float(method(base, live, kind, threshold).drift_score)

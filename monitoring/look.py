@@ -201,7 +201,7 @@ def measure_window(
     return Measured(
         rows=len(recent),
         performance=measure(
-            labelled, segments=policy.segments, reference=live.reference, categorical=use_case.categorical,
+            labelled, segments=policy.segments, reference=live.reference, categorical=use_case.codes,
             confidence=policy.gate.confidence,
         ),
         drift=_drift(use_case, live, window),
@@ -212,10 +212,10 @@ def measure_window(
     )  # fmt: skip
 
 
-def draw_page(use_case: UseCase, live: LiveVersion, served: Served, *, as_of: datetime, page: Path) -> None:
-    """Write Evidently's report about the predictions a look at `as_of` saw."""
+def draw_page(use_case: UseCase, live: LiveVersion, served: Served, *, as_of: datetime, page: Path) -> dict[str, float]:
+    """Write Evidently's page about the predictions a look at `as_of` saw; returns its distances, by column."""
     answered = served.predictions.loc[served.predictions["version"] == live.version]
-    draw_drift(
+    return draw_drift(
         served_columns(_recent(use_case, answered, as_of), use_case.features.columns),
         live.reference,
         categorical=use_case.categorical,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,14 +16,11 @@ from monitoring.losses import (
     Floats,
     auc,
     auc_influence,
-    log_loss,
     row_brier,
     row_log_loss,
 )
 from monitoring.resampling import Resampled, entity_units, time_blocks
 from monitoring.segments import segmentations
-
-__all__ = ["Performance", "auc", "join_labels", "log_loss", "loss_curve", "measure", "row_log_loss"]
 
 # Fewer rows of a segment say nothing of it.
 _FEWEST_ROWS = 50
@@ -167,38 +163,3 @@ def _reference_losses(parts: dict[str, Any], reference: pd.DataFrame) -> dict[st
     label, score = (reference[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
     losses = row_log_loss(label, score)
     return {name: float(losses[mask].mean()) for name, mask in parts.items() if mask.sum() >= _FEWEST_ROWS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Performance:
-    """The plain numbers of `PerformanceFacts`, for what does not read those yet; NaN where there is none."""
-
-    rows: int
-    coverage: float
-    log_loss: float
-    auc: float
-    brier: float
-    base_rate: float
-    from_at: datetime | None
-    to_at: datetime | None
-
-    @classmethod
-    def of(cls, facts: PerformanceFacts) -> Performance:
-        """The same without bounds."""
-        metrics = {name: getattr(facts, name) for name in ("log_loss", "auc", "brier")}
-        plain = {name: float("nan") if value is None else value.value for name, value in metrics.items()}
-        shares = {name: getattr(facts, name) for name in ("coverage", "base_rate")}
-        return cls(
-            rows=facts.rows, from_at=facts.from_at, to_at=facts.to_at, **plain,
-            **{name: float("nan") if value is None else value for name, value in shares.items()},
-        )  # fmt: skip
-
-    def facts(self) -> dict[str, Any]:
-        """The numbers as JSON: NaN becomes None, times become ISO 8601."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return None if isinstance(value, float) and np.isnan(value) else value

@@ -11,8 +11,8 @@ import pandas as pd
 
 from monitoring.bins import ColumnBins
 from monitoring.counting import Groups, count_rows
+from monitoring.losses import row_log_loss
 from monitoring.magnitudes import SIZE, count_magnitudes
-from monitoring.performance import row_log_loss
 from monitoring.profile import (
     LABEL,
     QUANTILES,

@@ -134,7 +134,9 @@ def _judge(
         HoldoutScores(holdout.y, holdout.scores),
         answers,
         policy,
-        segments=segment_columns(policy.segments, holdout.requests, holdout.X, columns),
+        segments=segment_columns(
+            candidate.use_case_file.use_case, policy.segments, holdout.requests, holdout.X, columns
+        ),
         features={name: holdout.X[:, i] for i, name in enumerate(columns)},
         old_regime=old_regime,
         tried=tried,

@@ -17,7 +17,7 @@ from core.clock import to_us
 from core.errors import DependencyDown, DeploymentError
 from registry.digests import MANIFEST, install, listed_files
 from registry.mlmodel import mlmodel_yaml
-from registry.versions import Desired, VersionInfo, unknown_version
+from registry.versions import Desired, VersionInfo, look_name, unknown_version
 
 _log = logging.getLogger(__name__)
 _FOLDER = "version"
@@ -26,6 +26,7 @@ _REQUEST_TIMEOUT_S = 30
 _RETRIES = 2
 _LONGEST_TAG = 4000
 _LONGEST_DIGEST = 36
+_LOOKS, _LOOK_METRICS = "monitoring", "drift/"
 _NOT_FOUND = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -33,14 +34,15 @@ class MlflowRegistry:
     """A ModelRegistry on an MLflow server.
 
     The files are in the run's artifact folder ``version/``, which is also an MLflow ONNX model; the version's tags
-    ``evergreen.…`` hold its digest and lineage, the run its parameters, metrics, plots and data set.
+    ``evergreen.…`` hold its digest and lineage, the run its parameters, metrics, plots and data set. Later looks add
+    pages in ``monitoring/`` and distances by column as metrics ``drift/…``, whose steps are seconds since 1970.
 
     Args:
         tracking_url: the server's, e.g. ``http://127.0.0.1:15000``.
     """
 
     def __init__(self, tracking_url: str) -> None:
-        self._url = tracking_url
+        self.url = tracking_url
         self._connected: Any = None
 
     def register(self, use_case: str, folder: Path, info: VersionInfo) -> str:
@@ -120,7 +122,7 @@ class MlflowRegistry:
             log_loss=float(tags["evergreen.log_loss"]),
             git_commit=tags["evergreen.git_commit"],
             params=dict(run.data.params),
-            metrics=dict(run.data.metrics),
+            metrics={k: v for k, v in run.data.metrics.items() if not k.startswith(_LOOK_METRICS)},
             description=found.description or "",
         )
 
@@ -131,29 +133,41 @@ class MlflowRegistry:
             # some MLflow versions leave the aliases out of what a search returns
             return {name: self._desired(client, name) for name in names}
 
+    def log_look(
+        self, use_case: str, version: str, *, at: datetime, page: Path, distances: Mapping[str, float]
+    ) -> None:
+        """See LookLog."""
+        with self._client() as client:
+            from mlflow.entities import Metric
+
+            run_id, at_ms = self._version(client, use_case, version).run_id, to_us(at) // 1000
+            client.log_text(run_id, page.read_text(encoding="utf-8"), f"{_LOOKS}/{look_name(at)}")
+            found = [Metric(_LOOK_METRICS + name, value, at_ms, at_ms // 1000) for name, value in distances.items()]
+            client.log_batch(run_id, metrics=found)
+
     @contextmanager
     def _client(self) -> Iterator[Any]:
         """The MLflow client, with whatever is wrong with the server turned into DependencyDown."""
         self._require_listening()
         if self._connected is None:
-            self._connected = _connect(self._url)
+            self._connected = _connect(self.url)
         from mlflow.exceptions import MlflowException
 
         try:
             yield self._connected
         except MlflowException as error:
-            raise DependencyDown(f"MLflow at {self._url}", str(error).strip().splitlines()[0]) from error
+            raise DependencyDown(f"MLflow at {self.url}", str(error).strip().splitlines()[0]) from error
 
     def _require_listening(self) -> None:
         """Find out at once that nobody listens: MLflow's own client retries for minutes."""
-        parts = urlsplit(self._url)
+        parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or parts.hostname is None:
             return
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
             socket.create_connection((parts.hostname, port), timeout=_CONNECT_TIMEOUT_S).close()
         except OSError as error:
-            raise DependencyDown(f"MLflow at {self._url}", str(error)) from error
+            raise DependencyDown(f"MLflow at {self.url}", str(error)) from error
 
     def _version(self, client: Any, use_case: str, version: str) -> Any:
         with _unknown_as(unknown_version(use_case, version)):

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from core.use_case import UseCase
+
 Mask = npt.NDArray[np.bool_]
 
 _MOST_VALUES = 20
@@ -17,22 +19,28 @@ _QUARTILES = (0.25, 0.5, 0.75)
 
 
 def segment_columns(
-    names: Sequence[str], requests: pd.DataFrame, matrix: npt.NDArray[np.float32], columns: Sequence[str]
+    use_case: UseCase,
+    names: Sequence[str],
+    requests: pd.DataFrame,
+    matrix: npt.NDArray[np.float32],
+    columns: Sequence[str],
 ) -> dict[str, npt.NDArray[Any]]:
     """The values by which rows are told apart: of request fields, else of feature columns; unknown names are left out.
 
     Args:
+        use_case: says which columns are codes; theirs are of dtype object, whatever they look like.
         names: as the policy names them.
         requests: the questions, n rows.
         matrix: their features, float32 (n, d).
         columns: names of the d features.
     """
     place = {name: i for i, name in enumerate(columns)}
-    return {
+    found = {
         name: requests[name].to_numpy() if name in requests else matrix[:, place[name]]
         for name in names
         if name in requests or name in place
     }
+    return {name: values.astype(object) if name in use_case.codes else values for name, values in found.items()}
 
 
 def segment_masks(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, Mask]:

@@ -57,7 +57,32 @@ class Desired:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-class ModelRegistry(Protocol):
+class LookLog(Protocol):
+    """Keeps what people may want to see of looks at versions.
+
+    Obligations: a look that is logged again, at the same moment, is kept once; it changes nothing of what `info` says.
+    """
+
+    def log_look(
+        self, use_case: str, version: str, *, at: datetime, page: Path, distances: Mapping[str, float]
+    ) -> None:
+        """Keep a look's page, and how far each column had moved.
+
+        Args:
+            use_case: whose.
+            version: the one that answered.
+            at: the moment of the look, aware, UTC.
+            page: an HTML file.
+            distances: by column, on the scales of the page.
+
+        Raises:
+            DeploymentError: if there is no such version.
+            DependencyDown: if the registry does not answer.
+        """
+        ...
+
+
+class ModelRegistry(LookLog, Protocol):
     """Keeps versions, their aliases, and the tags that go with these.
 
     Obligations: a registered version never changes; versions of a use case are "1", "2", … in the order
@@ -103,6 +128,11 @@ class ModelRegistry(Protocol):
         ...
 
 
+def look_name(at: datetime) -> str:
+    """What the page of a look at that moment is called."""
+    return f"{at:%Y-%m-%dT%H%M%S}.html"
+
+
 def unknown_version(use_case: str, version: str) -> DeploymentError:
     """The error for a version nobody registered."""
     return DeploymentError(
@@ -127,6 +157,7 @@ class MemoryRegistry:
         self._infos: dict[str, list[VersionInfo]] = {}
         self._aliases: dict[str, dict[str, str]] = {}
         self._tags: dict[str, dict[str, str]] = {}
+        self._looks: dict[tuple[str, str], dict[datetime, Mapping[str, float]]] = {}
 
     def register(self, use_case: str, folder: Path, info: VersionInfo) -> str:
         """See ModelRegistry."""
@@ -171,6 +202,23 @@ class MemoryRegistry:
             use_case: Desired(dict(self._aliases.get(use_case, {})), dict(self._tags.get(use_case, {})))
             for use_case in self._infos
         }
+
+    def log_look(
+        self, use_case: str, version: str, *, at: datetime, page: Path, distances: Mapping[str, float]
+    ) -> None:
+        """See LookLog."""
+        self.info(use_case, version)
+        self.pages(use_case, version).mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(page, self.pages(use_case, version) / look_name(at))
+        self._looks.setdefault((use_case, version), {})[at] = dict(distances)
+
+    def looks(self, use_case: str, version: str) -> dict[datetime, Mapping[str, float]]:
+        """The distances that were logged, by moment."""
+        return dict(self._looks.get((use_case, version), {}))
+
+    def pages(self, use_case: str, version: str) -> Path:
+        """Where the pages of looks are kept."""
+        return self._root / "looks" / use_case / version
 
     def folder(self, use_case: str, version: str) -> Path:
         """Where a version's files are kept; tests may tamper with them."""

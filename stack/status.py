@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import DependencyDown, EvergreenError, StackError
 from core.settings import Settings
 from stack.feature_status import FeatureStatus, Freshness, PartitionStatus, ViewStatus, read_features
+from stack.judged import Judged, read_judged
 from stack.local import LocalStack
 from stack.processes import External, Process, external_services
 from stack.rollout_status import RolloutStatus, rollout_status
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
     from core.ledger import Entry, Ledger
     from core.use_case import UseCase
 
-_LAST_DECISIONS, _DECISIONS = 5, 20
+_LAST_DECISIONS, _DECISIONS = 5, 50
 _TRIGGERS = 50
 _MONITOR = "flow monitor"
 _NOT_STARTED = "not started"
 _ALARM = "alarm"
-_QUIET = ("audit", "pass")
+_ALERTS = 200
+_QUIET = (("audit", "pass"), ("aftermath", "wait"))
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,9 @@ class ProcessStatus:
     log: str = ""
 
 
-@dataclass(frozen=True)
-class UseCaseStatus:
-    """One use case.
+@dataclass(frozen=True, kw_only=True)
+class UseCaseStatus(Judged):
+    """One use case, and how it does.
 
     Args:
         name: its name.
@@ -66,10 +68,10 @@ class UseCaseStatus:
         generation: the how-manieth deployment it is.
         routed_version: the version that requests are sent to; None if none, or if Redis does not answer.
         split: who gets how much of the traffic, and how each version does.
-        monitor: the newest look at drift and performance; None if there was none.
+        monitor: the newest look's decision with all its evidence; None if there was none.
         audit: the newest comparison of served features with the log; None if there was none.
         views: how fresh each stored view is, by name; empty if Redis does not answer.
-        last_decisions: the newest first, without audits that found nothing.
+        last_decisions: the newest first, without audits that found nothing and aftermaths that wait.
     """
 
     name: str
@@ -225,10 +227,14 @@ def _use_case(ledger: Ledger | None, name: str, features: FeatureStatus) -> UseC
     live, route = deployments[0] if deployments else None, features.routes.get(name)
     triggers = ledger.entries(name, kind="trigger", limit=_TRIGGERS) if ledger else []
     audits = ledger.entries(name, kind="audit", limit=1) if ledger else []
+    aftermaths = ledger.entries(name, kind="aftermath", limit=1) if ledger else []
+    alerts = ledger.entries(name, kind="alert", limit=_ALERTS) if ledger else []
     decisions = ledger.entries(name, limit=_DECISIONS) if ledger else []
     looks = [entry for entry in triggers if entry.actor == _MONITOR]
-    told = [entry for entry in decisions if (entry.kind, entry.action) != _QUIET]
+    told = [entry for entry in decisions if (entry.kind, entry.action) not in _QUIET]
+    judged = read_judged(looks[0] if looks else None, aftermaths[0] if aftermaths else None, alerts)
     return UseCaseStatus(
+        **vars(judged),
         name=name,
         champion=live.version if live else None,
         since=live.deployed_at.isoformat() if live else None,

@@ -29,7 +29,7 @@ from monitoring.look import (
     window_start,
     worth_remembering,
 )
-from monitoring.performance import row_log_loss
+from monitoring.losses import row_log_loss
 from monitoring.replay.asked import Asked
 from monitoring.triggers import RETRAIN, decide_retrain
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def status(json: JsonOption = False) -> None:
-    """Say what runs, serves and was decided, and how fresh features are.
+    """Say what runs, serves and was decided, how each use case does, and how fresh features are.
 
     Exit code 1 unless all is healthy and no feature is served wrong.
     """
@@ -89,6 +90,7 @@ def _show(found: Status) -> None:
         table.add_row(use_case.name, use_case.champion or "–", since, *parts, said)
     out().print(table)
     _show_versions(found)
+    _show_judged(found)
     if found.freshness:
         age = found.freshness
         out().print(
@@ -116,6 +118,43 @@ def _show_versions(found: Status) -> None:
             table.add_row(use_case.name, version, f"{counts.requests:,}", f"{counts.errors:,}")
     if table.row_count:
         out().print(table)
+
+
+def _show_judged(found: Status) -> None:
+    from rich.table import Table
+
+    table = Table("use case", "log-loss on labels", "when it was made", "estimated", "drift", box=None)
+    for each in found.use_cases:
+        if each.performance or each.estimate or each.drift:
+            seen, guess = each.performance, each.estimate
+            made = f"{seen['reference_log_loss']:.4f}" if seen and seen["reference_log_loss"] is not None else "–"
+            estimated = "blind" if guess and guess["blind"] else _bounded(guess)
+            table.add_row(each.name, _bounded(seen), made, estimated, _drift_said(each.drift))
+    if table.row_count:
+        out().print(table)
+    for each in found.use_cases:
+        for fault in each.faults:
+            out().print(f"Fault in {each.name}: {fault['detail']}", markup=False)
+        if each.aftermath:
+            said = f"{each.aftermath['action']}: {each.aftermath['reason']}"
+            out().print(f"Since {each.name} version {each.aftermath['version']} was promoted: {said}", markup=False)
+        for alert in each.alerts:
+            out().print(f"Alert for {each.name}: {alert['title']}. {alert['command']}", markup=False)
+
+
+def _bounded(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "–"
+    value = found["log_loss"]
+    return f"{value['value']:.4f} ({value['low']:.4f} to {value['high']:.4f}) of {found['rows']:,}"
+
+
+def _drift_said(drift: Mapping[str, Any] | None) -> str:
+    if drift is None:
+        return "–"
+    if not drift["called"]:
+        return "none"
+    return f"{', '.join(drift['called'])}: {', '.join(dict.fromkeys(each['column'] for each in drift['over']))}"
 
 
 def _show_features(found: Status) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from core.errors import DependencyDown, DeploymentError, DigestMismatch
 from registry.digests import MANIFEST, verify_folder
@@ -167,6 +168,58 @@ def test_what_is_not_there_is_named(registry: ModelRegistry, name: str, tmp_path
         with pytest.raises(DeploymentError, match="has no version"):
             registry.set_alias(name, "champion", version)
     assert registry.alias(name, "champion") is None
+
+
+def logged(registry: ModelRegistry, use_case: str, version: str) -> dict[datetime, dict[str, float]]:
+    """The distances of the looks at a version, by moment, as a reader of the registry finds them."""
+    if isinstance(registry, MemoryRegistry):
+        return {at: dict(found) for at, found in registry.looks(use_case, version).items()}
+    assert isinstance(registry, MlflowRegistry)
+    client = MlflowClient(registry.url)
+    run = client.get_model_version(use_case, version).run_id
+    assert run is not None
+    found: dict[datetime, dict[str, float]] = {}
+    for name in client.get_run(run).data.metrics:
+        for metric in client.get_metric_history(run, name) if name.startswith("drift/") else ():
+            assert metric.timestamp == metric.step * 1000
+            at = datetime.fromtimestamp(metric.step, UTC)
+            assert name not in found.get(at, {}), "logged twice"
+            found.setdefault(at, {})[name.removeprefix("drift/")] = metric.value
+    return found
+
+
+def pages(registry: ModelRegistry, use_case: str, version: str, into: Path) -> dict[str, str]:
+    if isinstance(registry, MemoryRegistry):
+        folder = registry.pages(use_case, version)
+    else:
+        assert isinstance(registry, MlflowRegistry)
+        client = MlflowClient(registry.url)
+        run = client.get_model_version(use_case, version).run_id
+        assert run is not None
+        folder = Path(client.download_artifacts(run, "monitoring", str(into)))
+    return {page.name: page.read_text(encoding="utf-8") for page in folder.iterdir()}
+
+
+def test_looks_are_kept_with_the_version_and_change_nothing_of_it(
+    registry: ModelRegistry, name: str, tmp_path: Path
+) -> None:
+    info = make_version(tmp_path / "v")
+    version = registry.register(name, tmp_path / "v", info)
+    first, later = (datetime(2019, 2, day, 6, 30, tzinfo=UTC) for day in (9, 16))
+    for at, moved in ((later, 0.5), (first, 0.25), (later, 0.5)):
+        (tmp_path / "page.html").write_text(f"<p>moved by {moved} ≠ 0", encoding="utf-8")
+        registry.log_look(name, version, at=at, page=tmp_path / "page.html", distances={"fare": moved, "score": 0.0})
+
+    assert logged(registry, name, version) == {
+        first: {"fare": 0.25, "score": 0.0}, later: {"fare": 0.5, "score": 0.0},
+    }  # fmt: skip
+    (tmp_path / "into").mkdir()
+    assert pages(registry, name, version, tmp_path / "into") == {
+        "2019-02-09T063000.html": "<p>moved by 0.25 ≠ 0", "2019-02-16T063000.html": "<p>moved by 0.5 ≠ 0",
+    }  # fmt: skip
+    assert registry.info(name, version) == info
+    with pytest.raises(DeploymentError, match="has no version '2'"):
+        registry.log_look(name, "2", at=first, page=tmp_path / "page.html", distances={})
 
 
 def test_a_server_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_production_and_replay_decide_alike(
 ) -> None:
     requested: list[Any] = []
     monkeypatch.setattr(monitor, "request_retrain", lambda name, moment, *_: requested.append(moment))
-    monkeypatch.setattr(monitor, "draw_page", lambda *_, **__: None)
+    monkeypatch.setattr(monitor, "keep_page", lambda *_, **__: None)
     use_case, (_, _, course) = DECLARED.use_case, replay
     ledger, champion = context.ledger, f"{SPAN.start:%Y-%m-%dT%H:%M}"
     _trained(ledger, use_case.name, SPAN.start, "promote")

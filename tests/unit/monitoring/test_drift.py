@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.policy import DriftPolicy
-from monitoring.drift import find_drift, is_called, rank
+from core.triggers import DRIFT_KINDS
+from monitoring.drift import KINDS, find_drift, is_called, rank
 from monitoring.facts import ColumnDrift, DriftFacts
 from monitoring.profile import ReferenceProfile
 from monitoring.window import WindowProfile
@@ -146,3 +147,7 @@ def test_thresholds_are_found_once_for_windows_of_a_size(reference: ReferencePro
     known = len(reference.calibrated)
     look(reference, make_watched(1_000, seed=3, first_day=61, days=7))
     assert len(reference.calibrated) == known
+
+
+def test_what_is_measured_is_what_triggers_may_ask_for() -> None:
+    assert KINDS == DRIFT_KINDS

@@ -34,7 +34,7 @@ class Features:
 class Watched:
     """The parts of a use case that a look needs."""
 
-    label, features, categorical = Horizon(), Features(), ()
+    label, features, categorical, codes = Horizon(), Features(), (), ()
     policy = POLICY
 
 

@@ -87,3 +87,20 @@ def test_an_unknown_name_lists_those_there_are(tmp_path: Path) -> None:
 def test_an_empty_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="There is no use case"):
         check_use_cases(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["taxi_tip.py", "taxi_tip.policy.json"])
+def test_a_policy_that_cannot_be_followed_is_said_wherever_it_stands(where: str, tmp_path: Path) -> None:
+    source = (ROOT / "models" / "taxi_tip.py").read_text()
+    if where == "taxi_tip.py":
+        assert "performance_drop=0.1" in source
+        source = source.replace("performance_drop=0.1", "performance_drop=-0.1")
+    else:
+        (tmp_path / where).write_text('{"policy": {"performance_drop": -0.1}}')
+    (tmp_path / "taxi_tip.py").write_text(source)
+
+    (verdict,) = check_use_cases(tmp_path, None, quick=True)
+
+    assert not verdict.ok
+    said = "taxi_tip: has the Policy.performance_drop -0.1. Use more than zero."
+    assert f"{tmp_path / where}: {said}" in verdict.detail

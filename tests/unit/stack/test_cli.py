@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,10 @@ from core.decision import Decision
 from core.discovery import discover
 from core.errors import DeploymentError
 from core.ledger import Ledger
+from core.policy import Policy
+from monitoring.alerts import Alert
+from monitoring.facts import ColumnDrift, DriftFacts, EstimateFacts, Fault, Interval, MonitorFacts, PerformanceFacts
+from monitoring.triggers import decide_retrain
 from stack import cli
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -177,6 +182,65 @@ def test_skew_that_was_found_is_a_problem_of_the_status(ledger: Ledger, capsys: 
     assert "Problem: taxi_tip: fare in 3" in capsys.readouterr().out
 
 
+def looked_at(**more: Any) -> Decision:
+    """A look that found the version worse than it was, and its inputs moved."""
+    seen = PerformanceFacts(
+        rows=812, coverage=0.9, log_loss=Interval(value=0.5, low=0.46, high=0.54), auc=None, brier=None, base_rate=0.3,
+        from_at=AS_OF, to_at=AS_OF,
+    )  # fmt: skip
+    over = (ColumnDrift(column="fare", kind="data", effect=0.4, threshold=0.1),)
+    facts = MonitorFacts(
+        as_of=AS_OF, version="2", trained_at=AS_OF, last_retrain_at=None, rows=900, reference_log_loss=0.41,
+        performance=seen, drift=DriftFacts(rows=900, columns=30, over=over, called=("data",)),
+    ).with_(**more)  # fmt: skip
+    return decide_retrain(facts, Policy())
+
+
+def test_status_says_how_a_use_case_does(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    loss = Interval(value=0.6, low=0.5, high=0.7)
+    blind = EstimateFacts(method="confidence", rows=88, log_loss=loss, blind="concept drift is called")
+    decided = looked_at(estimate=blind)
+    ledger.record("taxi_tip", "trigger", decided, actor="flow monitor", as_of=AS_OF, version="2")
+    waits = Decision("wait", "neither shown worse nor no worse")
+    ledger.record("taxi_tip", "aftermath", waits, actor="flow monitor", as_of=AS_OF, version="2")
+    for kind, detail in (("unit", "fare 100 times as large"), ("nulls", "a third is null")):
+        alert = Alert(
+            use_case="taxi_tip", cause=f"look/fault/{kind}/fare", severity="page", title=f"{kind} in fare",
+            reason=detail, decision_id=1, command="evergreen explain 1", lasts=True,
+        )  # fmt: skip
+        raised = Decision("raise", "told", {"alert": alert.as_json(), "delivered": {}})
+        ledger.record("taxi_tip", "alert", raised, actor="alerts", as_of=AS_OF)
+    over = Decision("end", "it is over", {"cause": "look/fault/nulls/fare"})
+    ledger.record("taxi_tip", "alert", over, actor="alerts", as_of=AS_OF)
+
+    evergreen("status", "--json")
+
+    found = json.loads(capsys.readouterr().out)["use_cases"]["taxi_tip"]
+    assert (found["drift"]["called"], found["drift"]["over"][0]["column"]) == (["data"], "fare")
+    assert found["performance"] == {
+        "log_loss": {"value": 0.5, "low": 0.46, "high": 0.54}, "auc": None, "reference_log_loss": 0.41, "rows": 812,
+        "coverage": 0.9,
+    }  # fmt: skip
+    assert (found["estimate"]["blind"], found["estimate"]["log_loss"]["high"]) == ("concept drift is called", 0.7)
+    assert (found["faults"], found["aftermath"]["action"]) == ([], "wait")
+    assert [alert["cause"] for alert in found["alerts"]] == ["look/fault/unit/fare"]
+    assert "aftermath" not in [entry["kind"] for entry in found["last_decisions"]]
+    evergreen("status")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "0.5000 (0.4600 to 0.5400) of 812" in shown
+    assert "blind data: fare" in shown
+    assert "Alert for taxi_tip: unit in fare. evergreen explain 1" in shown
+
+
+def test_status_names_the_faults_of_the_data(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    fault = Fault(column="fare", kind="unit", detail="fare is 100 times as large")
+    ledger.record("taxi_tip", "trigger", looked_at(faults=(fault,)), actor="flow monitor", as_of=AS_OF, version="2")
+    evergreen("status")
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Fault in taxi_tip: fare is 100 times as large" in shown
+    assert "alarm: the data are at fault" in shown
+
+
 def test_status_shows_the_ledger(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     deploy(ledger, "1", "2")
     ledger.record(
@@ -186,6 +250,7 @@ def test_status_shows_the_ledger(ledger: Ledger, capsys: pytest.CaptureFixture[s
     taxi_tip = json.loads(capsys.readouterr().out)["use_cases"]["taxi_tip"]
     assert (taxi_tip["champion"], taxi_tip["generation"]) == ("2", 2)
     assert taxi_tip["monitor"]["evidence"] == {"log_loss": 0.5}
+    assert (taxi_tip["performance"], taxi_tip["drift"]) == (None, None), "a look of an older release"
     assert taxi_tip["last_decisions"][0]["reason"] == "all quiet"
 
 
