@@ -21,6 +21,7 @@ _DAY_ROWS = 50
 _SURE_NATS = float(np.log(1e6))
 _MANY, _SHARE = 5, 0.01
 _FLIPPED, _FLIPPED_SE = 0.02, 4.5
+_HIGH, _FEWER_SE = 0.5, 2.5
 _FEWEST_BINS = 4
 # Calibration varies some more than its rows explain.
 _FIT, _FIT_SHARE = 3.0, 0.03
@@ -83,8 +84,10 @@ def _flipped(reference: ReferenceProfile, window: WindowProfile) -> Iterator[Fau
     If a share e of the labels is flipped, the positive share p at a score becomes p + e (1 - 2 p), so it moves most
     where the version is surest. Where the concept drifts, the odds change, and p moves by d p (1 - p), least where the
     version is surest. Both are fitted by weighted least squares: labels count as flipped if the first is needed, beside
-    the second and beyond the reference's own variation, and explains what is seen without it. A version that has come
-    to tell nothing apart any more looks the same as one whose labels are flipped.
+    the second and beyond the reference's own variation, and explains what is seen without it. Beyond doubt it has to be
+    that labels are fewer where they were many, too: more of them everywhere is the world's doing, such as the surcharge
+    of February 2019 that made most taxi passengers tip more. A version that has come to tell nothing apart any more
+    looks the same as one whose labels are flipped.
     """
     column = next((column for column in reference.bins if column.name == RESIDUAL), None)
     if column is None or not window.histograms.of(RESIDUAL).any():
@@ -104,7 +107,13 @@ def _flipped(reference: ReferenceProfile, window: WindowProfile) -> Iterator[Fau
     share = float(alone.estimate[0] @ away)
     seen = float((away**2 / variance).sum())
     left = float(((away - share * flips) ** 2 / variance).sum())
-    if share > _FLIPPED and certain > _FLIPPED_SE and left < _FIT * len(usual) + _FIT_SHARE * seen:
+    high = usual > _HIGH
+    fewer = -float((away / variance)[high].sum() / np.sqrt((1 / variance[high]).sum())) if high.any() else 0.0
+    if (
+        share > _FLIPPED
+        and min(certain / _FLIPPED_SE, fewer / _FEWER_SE) > 1
+        and left < _FIT * len(usual) + _FIT_SHARE * seen
+    ):
         said = f"about {share:.0%} of {at.rows} labels contradict their scores, the surest as much as the others"
         yield Fault(column=LABEL, kind="labels flipped", detail=said)
 
