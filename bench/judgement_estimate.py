@@ -21,13 +21,13 @@ from bench.ours_logs import materialize
 from bench.peers import ROOT
 from bench.redis_server import connect, redis_server
 from core.discovery import load_use_case
+from core.losses import log_loss
 from core.use_case import UseCase
 from features.definitions import key_groups
 from features.offline.log import OfflineLog
 from features.offline.point_in_time import point_in_time_matrix
 from monitoring.estimate import estimate
 from monitoring.facts import EstimateFacts
-from monitoring.losses import log_loss
 from monitoring.segments import LOGGED
 
 _SOURCE = "taxi_payments"

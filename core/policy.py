@@ -49,7 +49,7 @@ class GatePolicy:
     """What a challenger must show besides its gain.
 
     Args:
-        confidence: of the intervals, in (0, 1).
+        confidence: of the intervals, in (0.5, 1).
         segment_margin: relative rise of log-loss allowed in any segment, beyond what its interval leaves open.
         min_segment_rows: fewest rows of a segment that is judged.
         calibration_margin: by how much the calibration error may be larger than the champion's.

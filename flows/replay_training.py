@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,15 +30,14 @@ from flows.references import profile_training
 from monitoring.look import LiveVersion
 from monitoring.replay.asked import Asked
 from monitoring.replay.simulation import Trained
-from registry.comparison import build_candidates
+from registry.comparison import VERDICTS, build_candidates
 from registry.gate import HoldoutScores, judge
 from registry.scorer import OnnxScorer
 from registry.segments import segment_columns
-from registry.selection import BEGINNING, since
+from registry.selection import before, since
 from registry.version_folder import REFERENCE_ROWS
 
 _FORMAT = "2"
-_ORDER = ("promote", "keep", "reject")
 Ints = npt.NDArray[np.int64]
 
 
@@ -109,8 +108,8 @@ class Trainings:
 
     def _first_scored(self, moment: datetime) -> int:
         """The first row of which anybody asks what a version trained at a moment answers: one of its old regime."""
-        begin = since(self._policy.trains_on, moment)
-        return 0 if begin <= BEGINNING else self._asked.between(begin - old_regime_span(self._policy), moment).start
+        old = before(self._policy, moment)
+        return 0 if old is None else self._asked.between(old[0], moment).start
 
     def _trained(self, moment: datetime, found: Mapping[str, npt.NDArray[Any]], i: int) -> Trained:
         rows, n = found["rows"], len(found["log_loss"])
@@ -138,11 +137,6 @@ class Trainings:
 _OF_A_FIT = ("training_window", "holdout_rows", "min_rows", "materialize_every", "selections")
 
 
-def old_regime_span(policy: Policy) -> timedelta:
-    """How long before the rows of a training a retrain looks for rows of an old regime."""
-    return policy.training_window / 4
-
-
 @dataclass(frozen=True)
 class RegistryGate:
     """Judges as a retrain does.
@@ -159,7 +153,7 @@ class RegistryGate:
         """See `monitoring.replay.simulation.Gate`."""
         tried = len(challengers)
         judged = [(each, self._judge(each, champion, tried)) for each in challengers]
-        return min(judged, key=lambda each: (_ORDER.index(each[1].action), each[0].log_loss))
+        return min(judged, key=lambda each: (VERDICTS.index(each[1].action), each[0].log_loss))
 
     def _judge(self, challenger: Trained, champion: Trained | None, tried: int) -> Decision:
         asked, rows = self.asked, challenger.holdout
@@ -178,11 +172,9 @@ class RegistryGate:
         )
 
     def _old_rows(self, challenger: Trained) -> Ints:
-        begin = since(self.policy.trains_on, challenger.as_of)
-        if begin <= BEGINNING:
-            return challenger.training_rows[:0]
-        found = self.asked.training_rows(begin - old_regime_span(self.policy), begin)
-        return found[-self.policy.holdout_rows :]
+        old = before(self.policy, challenger.as_of)
+        rows = challenger.training_rows[:0] if old is None else self.asked.training_rows(*old)
+        return rows[-self.policy.holdout_rows :]
 
 
 def _answers(asked: Asked, version: Trained, rows: Ints) -> HoldoutScores:

@@ -15,9 +15,9 @@ import pandas as pd
 from pydantic import TypeAdapter
 
 from core.decision import Decision
+from core.losses import WORST_LOG_LOSS, Floats, row_log_loss
 from core.policy import AftermathPolicy
 from monitoring.facts import Interval
-from monitoring.losses import WORST_LOG_LOSS, Floats, row_log_loss
 
 ROLLBACK, CONFIRM, WAIT = "rollback", "confirm", "wait"
 VERDICTS = (ROLLBACK, CONFIRM)

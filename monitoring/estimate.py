@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from core.losses import WORST_LOG_LOSS, Floats, auc, auc_influence, row_brier, row_log_loss
 from monitoring.expected_loss import CONFIDENCE, Calibrated, cross_fitted, expected_loss, fitting_method
 from monitoring.facts import EstimateFacts, Interval
-from monitoring.losses import WORST_LOG_LOSS, Floats, auc, auc_influence, row_brier, row_log_loss
 from monitoring.resampling import Resampled, time_blocks
 
 # From fewer labelled rows nothing is learned.

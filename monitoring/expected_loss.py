@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from monitoring.losses import CLIP, Floats, row_log_loss
+from core.losses import CLIP, Floats, row_log_loss
 from monitoring.segments import LOGGED, column_of
 
 CONFIDENCE, DIRECT = "confidence", "direct loss"

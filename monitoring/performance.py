@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from core.clock import as_utc
-from monitoring.facts import Interval, LossPoint, PerformanceFacts, SegmentFacts
-from monitoring.losses import (
+from core.losses import (
     WORST_LOG_LOSS,
     Floats,
     auc,
@@ -19,6 +18,7 @@ from monitoring.losses import (
     row_brier,
     row_log_loss,
 )
+from monitoring.facts import Interval, LossPoint, PerformanceFacts, SegmentFacts
 from monitoring.resampling import Resampled, entity_units, time_blocks
 from monitoring.segments import segmentations
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from core.losses import row_log_loss
 from monitoring.bins import ColumnBins
 from monitoring.counting import Groups, count_rows
-from monitoring.losses import row_log_loss
 from monitoring.magnitudes import SIZE, count_magnitudes
 from monitoring.profile import (
     LABEL,

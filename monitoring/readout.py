@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from core.losses import Floats
 from monitoring.facts import Interval
-from monitoring.losses import Floats
 from monitoring.weighted import Weighted
 
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"

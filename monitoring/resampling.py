@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats  # type: ignore[import-untyped]
 
+from core.losses import Floats
 from monitoring.facts import Interval
-from monitoring.losses import Floats
 
 Codes = npt.NDArray[np.int64]
 _DRAWS = 400

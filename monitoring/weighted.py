@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.losses import Floats, Ranked, row_log_loss
+from core.losses import Floats, Ranked, row_log_loss
 
 Weights = npt.NDArray[np.int64]
 

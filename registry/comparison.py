@@ -29,7 +29,8 @@ from registry.version_folder import LoadedVersion
 _log = logging.getLogger(__name__)
 Matrix = npt.NDArray[np.float32]
 BuildMatrix = Callable[[UseCase, pd.DataFrame], Matrix]
-_ORDER = ("promote", "keep", "reject")
+VERDICTS = ("promote", "keep", "reject")
+"""The best first."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def pick(
         _judge(each, answers, old_rows, old_answers, policy=policy, tried=len(candidates)) for each in candidates
     ]
     losses = [metrics.log_loss(each.holdout.y, each.holdout.scores) for each in candidates]
-    best = min(range(len(candidates)), key=lambda i: (_ORDER.index(verdicts[i].action), losses[i], i))
+    best = min(range(len(candidates)), key=lambda i: (VERDICTS.index(verdicts[i].action), losses[i], i))
     tried = [
         {"selection": dict(each.profile["selection"]), "log_loss": losses[i], "verdict": verdicts[i].action}
         for i, each in enumerate(candidates)

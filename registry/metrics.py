@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from core import losses
+
 Floats = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.float32] | npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-
-SMALLEST_PROBABILITY = float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,8 @@ class CalibrationBins:
 
 
 def row_log_loss(labels: Labels, scores: Scores) -> Floats:
-    """Negative log-likelihood of each label, in nats, shape (n,).
-
-    Scores are kept float32's epsilon away from 0 and 1, as scikit-learn does for float32.
-    """
-    bounded = np.clip(np.asarray(scores, dtype=np.float64), SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
-    losses: Floats = -np.where(labels == 1, np.log(bounded), np.log1p(-bounded))
-    return losses
+    """Negative log-likelihood of each label, in nats, shape (n,)."""
+    return losses.row_log_loss(np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64))
 
 
 def log_loss(labels: Labels, scores: Scores) -> float:
@@ -50,18 +45,10 @@ def base_rate_log_loss(labels: Labels) -> float:
 
 
 def auc(labels: Labels, scores: Scores) -> float | None:
-    """Chance that a one scores above a zero, ties counting half; None unless both occur.
-
-    Source: Mann & Whitney (1947), by mid-ranks.
-    """
-    ones = int((labels == 1).sum())
-    zeros = len(labels) - ones
-    if not ones or not zeros:
+    """Chance that a one scores above a zero, ties counting half; None unless both occur."""
+    if not 0 < int((labels == 1).sum()) < len(labels):
         return None
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    last_rank = np.cumsum(counts)
-    mid_rank = last_rank - (counts - 1) / 2
-    return float((mid_rank[inverse][labels == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+    return losses.auc(np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64))
 
 
 def brier(labels: Labels, scores: Scores) -> float:

@@ -129,5 +129,5 @@ first version's <b>{comparison.frozen:.4f}</b> ({comparison.gain:.1%} less).</p>
 
 def decisions_shown(entries: Sequence[Entry]) -> list[Entry]:
     """What a person wants to see, oldest first: everything but the looks that found nothing."""
-    quiet = {"trigger": "wait", "audit": "pass"}
+    quiet = {"trigger": "wait", "audit": "pass", "aftermath": "wait"}
     return [e for e in reversed(entries) if e.kind in _SHOWN or e.action != quiet.get(e.kind, e.action)]

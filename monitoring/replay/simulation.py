@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from core.clock import Clock, ManualClock, from_us, to_us
 from core.decision import Decision
+from core.losses import row_log_loss
 from core.policy import Policy
 from core.use_case import UseCase
 from monitoring.aftermath import ROLLBACK, VERDICTS, Promotion, compare_versions, judge_aftermath
@@ -29,7 +30,6 @@ from monitoring.look import (
     window_start,
     worth_remembering,
 )
-from monitoring.losses import row_log_loss
 from monitoring.replay.asked import Asked
 from monitoring.triggers import RETRAIN, decide_retrain
 

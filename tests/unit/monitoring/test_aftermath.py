@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.losses import log_loss
 from core.policy import AftermathPolicy
 from monitoring.aftermath import (
     AftermathFacts,
@@ -20,7 +21,6 @@ from monitoring.aftermath import (
     sample_rows,
 )
 from monitoring.facts import Interval
-from monitoring.losses import log_loss
 
 START = datetime(2019, 2, 2, tzinfo=UTC)
 POLICY = AftermathPolicy()

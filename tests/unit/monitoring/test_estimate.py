@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.losses import auc, log_loss
 from monitoring.estimate import estimate
 from monitoring.expected_loss import CONFIDENCE, DIRECT, fitting_method, folds
 from monitoring.facts import EstimateFacts, Interval
-from monitoring.losses import auc, log_loss
 
 START = datetime(2019, 1, 1, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from monitoring.losses import auc, log_loss
+from core.losses import auc, log_loss
 from monitoring.performance import join_labels, loss_curve, measure
 
 START = datetime(2019, 2, 2, tzinfo=UTC)

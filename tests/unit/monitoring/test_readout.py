@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.losses import auc, log_loss
+from core.losses import auc, log_loss
 from monitoring.readout import Arm, read_out
 from monitoring.weighted import Weighted
 
