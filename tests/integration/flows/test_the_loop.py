@@ -74,16 +74,17 @@ class Project:
         return view_digest(self.name, feature_set(use_case).batch_views[0])
 
     def log_days(
-        self, first: datetime, days: int, *, version: str, slope: float, shift: float = 0.0, weight: float = 0.0
+        self, first: datetime, days: int, *, version: str, ease: float = 0.0, shift: float = 0.0, weight: float = 0.0
     ) -> None:
         """Write a hundred questions a day with their labels, and the visits that profiles are made of.
 
-        `weight` is what was served for the profile, which nobody has published: 0 is right.
+        `ease` is how much more easily doors open than the version learnt, in log-odds; `weight` is what was served for
+        the profile, which nobody has published: 0 is right.
         """
         rng, n = np.random.default_rng(days), days * 100
         at_us = to_us(first) + np.arange(n) * to_us(from_us(0) + DAY) // 100
         hands = rng.normal(size=(n, 2)) + [shift, 0.0]
-        opened = rng.uniform(size=n) < 1 / (1 + np.exp(-slope * hands[:, 0]))
+        opened = rng.uniform(size=n) < 1 / (1 + np.exp(-ease - 2 * hands[:, 0]))
         matrix = np.c_[hands, np.full(n, weight)].astype(np.float32)
         stored = [f"profile@{self.digest}"] if version else []
         ids = [f"{first:%m%d}-{i}" for i in range(n)]
@@ -120,7 +121,7 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     opened: Callable[[str], Project], worker: subprocess.Popen[bytes]
 ) -> None:
     door = opened("door_opens")
-    door.log_days(START, 20, version="", slope=2.0)
+    door.log_days(START, 20, version="")
     learned = START + 20 * DAY
 
     first = door.run("retrain/retrain", learned)
@@ -140,14 +141,14 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     door.ledger.deploy(
         door.name, expected_generation=0, version="1", previous=None, actor="t", reason="t", as_of=learned
     )
-    door.log_days(learned, 3, version="1", slope=2.0)
+    door.log_days(learned, 3, version="1")
     quiet = door.run("monitor/monitor", learned + 3 * DAY)
 
     assert quiet.completed, quiet.message
     assert (door.entries("trigger")[0].action, door.entries("trigger")[0].version) == ("wait", "1")
     assert [(entry.action, entry.evidence) for entry in door.entries("audit")] == [("pass", {"rows": 200})]
 
-    door.log_days(learned + 3 * DAY, 10, version="1", slope=-1.0, shift=2.0)
+    door.log_days(learned + 3 * DAY, 10, version="1", ease=3.0, shift=-2.0)
     alarmed = door.run("monitor/monitor", learned + 13 * DAY)
     decision = door.entries("trigger")[0]
 
@@ -166,15 +167,17 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     assert door.registry.alias(door.name, "champion") == "2"
     assert door.entries("gate")[0].evidence["decision_id"] == str(decision.id)
 
+    door.log_days(learned + 13 * DAY, 1, version="1", ease=3.0, shift=-2.0)
     cooling = door.run("monitor/monitor", learned + 14 * DAY)
 
     assert cooling.completed, cooling.message
-    assert (door.entries("trigger")[0].action, "cooldown" in door.entries("trigger")[0].reason) == ("wait", True)
+    cooled = door.entries("trigger")[0]
+    assert (cooled.action, "cooldown" in cooled.reason) == ("wait", True), cooled.reason
 
     door.ledger.deploy(
         door.name, expected_generation=1, version="2", previous="1", actor="t", reason="t", as_of=learned
     )
-    door.log_days(learned + 14 * DAY, 1, version="2", slope=-1.0, shift=2.0, weight=7.0)
+    door.log_days(learned + 14 * DAY, 1, version="2", ease=3.0, shift=-2.0, weight=7.0)
     skewed = door.run("monitor/monitor", learned + 15 * DAY)
 
     assert skewed.completed, skewed.message
@@ -202,7 +205,7 @@ def test_a_retrain_that_cannot_succeed_says_why(
     opened: Callable[[str], Project], worker: subprocess.Popen[bytes]
 ) -> None:
     window = opened("window_opens")
-    window.log_days(START, 2, version="", slope=2.0)
+    window.log_days(START, 2, version="")
 
     result = window.run("retrain/retrain", START + 2 * DAY)
 
@@ -215,7 +218,7 @@ def test_a_retrain_that_cannot_succeed_says_why(
 
 def test_only_one_retrain_runs_at_a_time(opened: Callable[[str], Project], worker: subprocess.Popen[bytes]) -> None:
     hatch = opened("hatch_opens")
-    hatch.log_days(START, 20, version="", slope=2.0)
+    hatch.log_days(START, 20, version="")
     token = hatch.ledger.acquire(f"retrain/{hatch.name}", "another", 60)
     assert token is not None
 
