@@ -140,7 +140,9 @@ def compare(
 
 
 def recommend(outcomes: Sequence[Outcome], tolerance: float = TOLERANCE) -> tuple[str | None, str]:
-    """The cheapest policy whose log-loss is within `tolerance` of `always`; of equally cheap ones the best.
+    """The cheapest policy whose log-loss is within `tolerance` of the best one's; of equally cheap ones the best.
+
+    The best is `always` as a rule; where broken data kept it from training, to be as good as `always` says little.
 
     Returns:
         Its name, None if there is no `always` to compare with; and a sentence.
@@ -148,14 +150,15 @@ def recommend(outcomes: Sequence[Outcome], tolerance: float = TOLERANCE) -> tupl
     always = next((each for each in outcomes if each.policy == ALWAYS), None)
     if always is None:
         return None, "without the policy always there is nothing to measure the others by"
-    limit = always.log_loss * (1 + tolerance)
-    able = [each for each in outcomes if each.policy != ORACLE and each.log_loss <= limit]
-    best = min(able, key=lambda each: (each.retrains, each.compute_s, each.log_loss))
-    saved = 1 - best.retrains / always.retrains if always.retrains else 0.0
-    return best.policy, (
-        f"{best.policy} is the cheapest within {tolerance:.0%} of always: log-loss {best.log_loss:.4f} against "
-        f"{always.log_loss:.4f} ({best.log_loss / always.log_loss - 1:+.2%}) with {best.retrains} retrains instead of "
-        f"{always.retrains} ({saved:.0%} fewer)"
+    real = [each for each in outcomes if each.policy != ORACLE]
+    best = min((always, *real), key=lambda each: each.log_loss)
+    able = [each for each in real if each.log_loss <= best.log_loss * (1 + tolerance)]
+    chosen = min(able, key=lambda each: (each.retrains, each.compute_s, each.log_loss))
+    saved = 1 - chosen.retrains / always.retrains if always.retrains else 0.0
+    return chosen.policy, (
+        f"{chosen.policy} is the cheapest within {tolerance:.0%} of the best, {best.policy}: log-loss "
+        f"{chosen.log_loss:.4f}, always {always.log_loss:.4f} ({chosen.log_loss / always.log_loss - 1:+.2%}); retrains "
+        f"{chosen.retrains}, always {always.retrains} ({saved:.0%} fewer)"
     )
 
 

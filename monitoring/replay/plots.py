@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+from collections import defaultdict
 from typing import Any
 
 import numpy as np
 
-from monitoring.replay.outcome import Comparison
+from monitoring.replay.outcome import TOLERANCE, Comparison
 from monitoring.replay.policies import ORACLE
 
 _SMOOTHED = 4  # steps: single ones are too noisy to follow by eye
@@ -16,15 +17,18 @@ _SMOOTHED = 4  # steps: single ones are too noisy to follow by eye
 def draw_cost(found: Comparison) -> bytes:
     """Log-loss against retrains, one point a policy, as PNG."""
     figure, axes = _figure()
-    always = next((each for each in found.outcomes if each.policy == "always"), None)
+    best = min((each.log_loss for each in found.outcomes if each.policy != ORACLE), default=None)
+    together: defaultdict[tuple[int, float], list[str]] = defaultdict(list)  # policies that came to the same
+    most = max(each.retrains for each in found.outcomes)
     for outcome in found.outcomes:
         marker = "*" if outcome.policy == found.recommended else "x" if outcome.policy == ORACLE else "o"
         axes.plot(outcome.retrains, outcome.log_loss, marker, markersize=11 if marker == "*" else 7, color=_BLUE)
-        axes.annotate(
-            outcome.policy, (outcome.retrains, outcome.log_loss), textcoords="offset points", xytext=(6, 5), fontsize=8
-        )
-    if always is not None:
-        axes.axhline(always.log_loss * 1.02, color="#999", linewidth=0.8, linestyle=":")
+        together[outcome.retrains, round(outcome.log_loss, 3)].append(outcome.policy)
+    for place, policies in together.items():
+        side = {"xytext": (-6, 5), "ha": "right"} if place[0] > most / 2 else {"xytext": (6, 5), "ha": "left"}
+        axes.annotate(", ".join(policies), place, textcoords="offset points", fontsize=8, **side)
+    if best is not None:
+        axes.axhline(best * (1 + TOLERANCE), color="#999", linewidth=0.8, linestyle=":")
     axes.set(xlabel="retrains", ylabel="log-loss, nats (lower is better)", title="quality against cost")
     return _png(figure)
 

@@ -172,6 +172,10 @@ def test_the_cheapest_of_those_that_are_good_enough_is_recommended(asked: Asked)
 
     assert recommend([never, far, near, always])[0] == "near"
     assert recommend([replace(monthly, retrains=0, log_loss=always.log_loss), near, always])[0] == "monthly"
+    better = replace(always, policy="better", retrains=3, log_loss=always.log_loss * 0.9)
+    assert recommend([near, better, always])[0] == "better", (
+        "what kept always from training kept it from being the best"
+    )
     assert recommend([never, far])[0] is None
 
 
