@@ -5,7 +5,7 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class MailServer(socketserver.ThreadingTCPServer):
@@ -57,7 +57,8 @@ class _Session(socketserver.StreamRequestHandler):
                 self._say("250 fine")
 
     def _say(self, line: str) -> None:
-        self.wfile.write(f"{line}\r\n".encode())
+        with suppress(ConnectionError):  # a client that was refused may be gone
+            self.wfile.write(f"{line}\r\n".encode())
 
 
 @contextmanager
