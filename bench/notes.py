@@ -78,6 +78,11 @@ NOTES = (
         " in Python, has one hop where these are three, and logs nothing.",
     ),
     Note(
+        "taxi_tip 2018-2020, 9 policies: replay from nothing",
+        "",
+        "Measured at low priority beside all tests of the project, on the same two cores.",
+    ),
+    Note(
         "overload, 10 times what can be answered: answered",
         "",
         "Nine calls are refused for one that is answered. To receive a call of 250 instances and to refuse it at its"
