@@ -265,11 +265,18 @@ def _as_table(folder: Path) -> pd.DataFrame:
             "key": np.char.add("flight-", np.char.zfill(raw.index.to_numpy().astype("U6"), 6)).astype(object),
             "at": at, **names, "departs_min": departs, "arrives_min": arrives, "scheduled_min": duration,
             "distance_mi": raw["distance"].astype("int64"), "dep_delay": dep_delay, "arr_delay": arr_delay,
-            "left_at": at + pd.to_timedelta(dep_delay, unit="min").astype("timedelta64[us]"),
-            "landed_at": at + pd.to_timedelta(duration + arr_delay, unit="min").astype("timedelta64[us]"),
+            "left_at": at + _minutes(dep_delay),
+            "landed_at": at + _minutes(duration + arr_delay),
             "left_late": (dep_delay > LATE_MIN).astype("int64"), "late": (arr_delay > LATE_MIN).astype("int64"),
         }
     )  # fmt: skip
+
+
+def _minutes(values: "pd.Series[float]") -> "pd.Series[pd.Timedelta]":
+    """As spans of time, null where they are; pandas computes with whatever lies in memory where a value is missing."""
+    known = values.notna()
+    spans = (values.where(known, 0.0) * 60_000_000).astype("int64").astype("timedelta64[us]")
+    return spans.where(known)
 
 
 def _minutes_until(
