@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from core.decision import Decision
 from core.errors import DependencyDown
 from registry.versions import Desired, MemoryRegistry
 from serving.permission import KIND, Rules, held
@@ -220,3 +221,22 @@ def test_the_registry_is_asked_now_and_then_and_when_woken(bench: Bench) -> None
     deployer._intent.look_soon()
     deployer.poll()
     assert len(asked) == 4
+
+
+def test_what_does_worse_is_taken_back_while_another_version_is_held(bench: Bench) -> None:
+    bench.champion(bench.version(bias=0.1))
+    bench.deployer.poll()
+    bench.champion(bench.version(bias=0.2, passed=False))
+    bench.deployer.poll()
+    taken = Decision("rollback", "worse on 2000 labels", {"role": "champion", "generation": 2})
+    bench.ledger.record("toy", "deployment", taken, actor="flow monitor", as_of=bench.clock.now(), version="2")
+    for _ in range(3):
+        bench.deployer.poll()
+    assert bench.routes.routes()["toy"] == Route("1", 3)
+    live = bench.ledger.live("toy")
+    assert live is not None and live.actor == "flow monitor"
+    assert bench.registry.alias("toy", "champion") == "3", "it waits on"
+    bench.registry.tag("toy", "3", forced="the labels are late")
+    for _ in range(2):
+        bench.deployer.poll()
+    assert bench.routes.routes()["toy"] == Route("3", 4)
