@@ -33,6 +33,7 @@ from serving.routing import Route, Share
 from serving.torchserve.configuration import key_file, launch, store
 from serving.torchserve.host import TorchServeHost
 from serving.torchserve.tokens import Tokens
+from tests.deployer_bench import pass_gate
 from tests.torchserve_process import INSTANCE, make_version, start, torchserve_settings, wait_until_up, write_manifest
 
 
@@ -79,7 +80,9 @@ class Stack:
         digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
         as_of = datetime(2019, 2, 2, tzinfo=UTC)
         info = VersionInfo(digest=digest, as_of=as_of, reason="drift", fingerprint="f", log_loss=0.5)
-        return self.registry.register("toy", folder, info)
+        version = self.registry.register("toy", folder, info)
+        pass_gate(self.ledger, "toy", version, digest)
+        return version
 
 
 class Client(threading.Thread):
@@ -152,7 +155,7 @@ def _switch_under_load(stack: Stack) -> None:
     assert [d.version for d in reversed(stack.ledger.deployments("toy"))] == ["1", "2", "1", "3"]
     assert stack.host.loaded() == {"toy": {"1", "3"}}
     seconds = [entry.evidence["seconds"] for entry in stack.ledger.entries("toy", kind="deployment")]
-    assert [set(s) for s in reversed(seconds)][:2] == [{"fetch", "pack", "register", "smoke", "route"}] * 2
+    assert [set(s) for s in reversed(seconds)][:2] == [{"fetch", "scan", "pack", "register", "smoke", "route"}] * 2
 
 
 def _survive_a_crash(stack: Stack) -> None:
