@@ -1,0 +1,271 @@
+"""A drill: what there is to rehearse, one after another, and the way back."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from core.clock import SystemClock, parse_moment
+from core.decision import Decision
+from core.errors import EvergreenError, StackError
+from core.ledger import Ledger
+from core.settings import Settings
+from serving.torchserve.configuration import store
+from serving.torchserve.packer import archive_name, read_smoke
+from serving.wanted import CANARY, CHAMPION, PERCENT_TAGS
+from stack.drill.answers import summed_up
+from stack.drill.losses import DeadWorker, killed_mlflow, killed_redis
+from stack.drill.memo import Memo
+from stack.drill.rehearsal import Interrupts, Rehearsal, rehearse
+from stack.drill.report import as_json, said
+from stack.drill.scene import KIND, Scene, opened_scene
+from stack.drill.spoiled import BadAnswers, BadArtifact
+from stack.drill.switches import KilledDeployer, LostWebhook, Rollback
+from stack.drill.trickle import Trickle
+from stack.drill.verdicts import FAIL, PASS, Expectation, Outcome
+from stack.local import LocalStack
+
+Progress = Callable[[str], None]
+"""Told in one line what is being done."""
+
+# Losses first: a version that has just become champion is in its bake, and failures would be held against it.
+REHEARSALS: Mapping[str, Callable[[], Rehearsal]] = {
+    "worker": DeadWorker,
+    "redis": killed_redis,
+    "mlflow": killed_mlflow,
+    "bad-artifact": BadArtifact,
+    "bad-answers": BadAnswers,
+    "deployer": KilledDeployer,
+    "webhook": LostWebhook,
+    "rollback": Rollback,
+}
+CANARY_TAG = PERCENT_TAGS[CANARY]
+_BACK = Expectation(within_s=60)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be rehearsed.
+
+    Args:
+        use_case: whose versions.
+        names: of rehearsals; empty: all.
+        per_s: calls per second that clients make meanwhile.
+        may_move: whether aliases are moved in an MLflow that runs elsewhere.
+    """
+
+    use_case: str
+    names: Sequence[str] = ()
+    per_s: float = 20.0
+    may_move: bool = False
+
+    def rehearsals(self) -> list[Rehearsal]:
+        """In the order in which they are carried out."""
+        return [make() for name, make in REHEARSALS.items() if not self.names or name in self.names]
+
+
+def drill(settings: Settings, plan: Plan, progress: Progress) -> list[Outcome]:
+    """Rehearse on the running stack, and put back what was before.
+
+    Returns:
+        How each went; the last one says whether everything is as it was.
+
+    Raises:
+        StackError: if the stack is not in a state to be drilled, or something cannot be put back.
+        KeyboardInterrupt: if it was interrupted, once what was before is back.
+    """
+    stack = LocalStack(settings)
+    if not stack.is_up():
+        raise StackError(f"The stack in {stack.settings.home} is not up. Run: evergreen up")
+    interrupts = Interrupts(progress)
+    actor = f"{getpass.getuser()} (evergreen drill)"
+    with opened_scene(stack, plan.use_case, actor) as scene, scene.memos.alone(), interrupts.caught():
+        _put_right(scene, progress)
+        rehearsals = plan.rehearsals()
+        _set(scene, plan, rehearsals)
+        return _carry_out(scene, plan, rehearsals, interrupts, progress)
+
+
+def choose(named: str | None, live: Mapping[str, bool]) -> str:
+    """The use case to drill.
+
+    Args:
+        named: by the person; None if by nobody.
+        live: use cases that answer, and whether each has an earlier version.
+
+    Raises:
+        StackError: if none answers, or it is not clear which one.
+
+    Example:
+        >>> choose(None, {"ad_click": False, "taxi_tip": True})
+        'taxi_tip'
+    """
+    if named is not None:
+        if named not in live:
+            raise StackError(f"No version of {named} answers yet. Train one: evergreen retrain {named}")
+        return named
+    found = [name for name, has_earlier in live.items() if has_earlier] or list(live)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise StackError("No use case has a version that answers yet. Train one: evergreen retrain USE_CASE")
+    raise StackError(f"Several use cases answer: {', '.join(sorted(found))}. Say which one: evergreen drill USE_CASE")
+
+
+def live_use_cases(ledger: Ledger, declared: Sequence[str]) -> dict[str, bool]:
+    """Use cases that answer, and whether each has an earlier version to go back to."""
+    found = {name: ledger.live(name) for name in declared}
+    return {name: live.previous is not None for name, live in found.items() if live is not None}
+
+
+def _set(scene: Scene, plan: Plan, rehearsals: Sequence[Rehearsal]) -> None:
+    """Find out what stands, and whether it can be drilled.
+
+    Raises:
+        StackError: naming what is in the way.
+    """
+    name = scene.use_case
+    live, wanted = scene.ledger.live(name), scene.wanted()
+    if live is None:
+        raise StackError(f"No version of {name} answers yet. Train one: evergreen retrain {name}")
+    scene.live, scene.previous = live.version, live.previous
+    scene.may_move = plan.may_move or not scene.stack.settings.mlflow.url
+    if CANARY in wanted.aliases:
+        raise StackError(f"{name} has a canary, which a drill would disturb. End it: evergreen canary {name} --end")
+    if wanted.aliases.get(CHAMPION) != live.version or not scene.is_live(live.version):
+        raise StackError(
+            f"{name} is not settled: MLflow's champion is {wanted.aliases.get(CHAMPION)}, {live.version} answers. "
+            "Wait until evergreen status shows the same, then drill."
+        )
+    if scene.previous is None and rehearsals and all(rehearsal.switches for rehearsal in rehearsals):
+        raise StackError(
+            f"{name} has no earlier version to go back to. Train and promote a second one: evergreen retrain {name}"
+        )
+    sick = [process.name for process in scene.stack.processes if not scene.is_back(process.name, 0)]
+    if sick:
+        raise StackError(f"Not healthy before anything was done: {', '.join(sick)}. See: evergreen status")
+    scene.memo = Memo(name, dict(wanted.aliases), dict(wanted.tags))
+
+
+def _carry_out(
+    scene: Scene, plan: Plan, rehearsals: Sequence[Rehearsal], interrupts: Interrupts, progress: Progress
+) -> list[Outcome]:
+    instances, now = _recorded(scene)
+    trickle = Trickle(scene.stack.settings, scene.use_case, instances, per_s=plan.per_s, now=now)
+    trickle.require_answers()
+    before, outcomes = scene.loaded(), []
+    scene.remember(scene.memo)
+    names = ", ".join(rehearsal.name for rehearsal in rehearsals)
+    _record(scene, Decision("begin", f"drill of {names}", {"rehearsals": [r.name for r in rehearsals]}))
+    action = "interrupt"
+    try:
+        with trickle:
+            try:
+                for rehearsal in rehearsals:
+                    progress(f"{rehearsal.name}: {rehearsal.did}")
+                    outcomes.append(rehearse(rehearsal, scene, trickle, interrupts))
+            finally:
+                progress("putting back what was before")
+                with interrupts.shielded():
+                    outcomes.append(_return(scene, trickle, before))
+        action = FAIL if any(outcome.verdict == FAIL for outcome in outcomes) else PASS
+    finally:
+        _record(scene, Decision(action, said(outcomes), {"rehearsals": as_json(outcomes)}))
+    return outcomes
+
+
+def _recorded(scene: Scene) -> tuple[list[dict[str, Any]], datetime]:
+    """The live version's recorded requests, and the moment that counts as now where the clock is of events."""
+    recorded = read_smoke(store(scene.stack.settings) / archive_name(scene.use_case, scene.live))
+    moments = [parse_moment(at) for at in recorded.get("at", []) if isinstance(at, str)]
+    moments += [each.as_of for each in scene.ledger.deployments(scene.use_case)]
+    return recorded["instances"], max(moments)
+
+
+def _return(scene: Scene, trickle: Trickle, loaded: set[str]) -> Outcome:
+    """Put back whatever is not yet as it was, and say whether it is."""
+    began_s = time.monotonic()
+    trickle.take()
+    scene.phases.clear()
+    scene.expect(scene.live, scene.previous)
+    faults = _put_back(scene, scene.memo)
+
+    def is_as_before() -> bool:
+        states = scene.stack.supervisor.states()
+        wanted = scene.wanted()
+        return (
+            scene.is_live(scene.live)
+            and (dict(wanted.aliases), dict(wanted.tags)) == (scene.memo.aliases, scene.memo.tags)
+            and scene.loaded() == loaded
+            and all(states[process.name].state == "RUNNING" for process in scene.stack.processes)
+        )
+
+    taken_s = scene.until(is_as_before, _BACK.within_s)
+    if taken_s is None:
+        faults.append("not everything is as it was; see: evergreen status")
+    elif not faults:
+        scene.memos.forget()
+    seen = summed_up(trickle.take(), scene.phases)
+    faults += [f"{count} client calls failed: {problem}" for problem, count in seen.errors.items()]
+    verdict = FAIL if faults else PASS
+    expected = "aliases, tags, versions and processes as before"
+    took_s = None if taken_s is None else time.monotonic() - began_s
+    return Outcome("as before", verdict, "what was before was put back", expected, took_s, seen, tuple(faults))
+
+
+def _put_right(scene: Scene, progress: Progress) -> None:
+    """Put back what a drill left behind that was killed.
+
+    Raises:
+        StackError: if it cannot be.
+    """
+    memo = scene.memos.read()
+    if memo is None:
+        return
+    progress(f"putting right what an earlier drill of {memo.use_case} left behind")
+    faults = _put_back(scene, memo)
+    if faults:
+        raise StackError(f"What an earlier drill left behind cannot be put right: {'; '.join(faults)}")
+    live = memo.aliases.get(CHAMPION)
+    if memo.use_case == scene.use_case and live is not None:
+        scene.until(lambda: scene.is_live(live), _BACK.within_s)
+    scene.memos.forget()
+
+
+def _put_back(scene: Scene, memo: Memo) -> list[str]:
+    """Undo in MLflow what a memo says was done there; whatever is undone already is left alone.
+
+    Returns:
+        What could not be.
+    """
+    name, faults = memo.use_case, []
+
+    def aliases() -> None:
+        champion, before = scene.registry.alias(name, CHAMPION), memo.aliases.get(CHAMPION)
+        if champion != before and champion in memo.moved and before is not None:
+            scene.until(lambda: scene.is_free(before), _BACK.within_s)
+            scene.promotions.promote(name, before, actor=scene.actor, reason="drill: as before")
+        if scene.registry.alias(name, CANARY) in memo.made:
+            scene.registry.set_alias(name, CANARY, None)
+
+    undone: list[tuple[str, Callable[[], None]]] = [("aliases", aliases)]
+    if memo.made:
+        undone += [("a tag", partial(scene.api.set_tag, name, CANARY_TAG, memo.tags.get(CANARY_TAG)))]
+    undone += [(f"webhook {hook}", partial(scene.api.set_webhook, hook, active=True)) for hook in memo.silenced]
+    undone += [(f"version {made}", partial(scene.api.delete_version, name, made)) for made in memo.made]
+    for what, undo in undone:
+        try:
+            undo()
+        except EvergreenError as error:
+            faults.append(f"{what}: {error}")
+    return faults
+
+
+def _record(scene: Scene, decision: Decision) -> None:
+    now = SystemClock().now()
+    scene.ledger.record(scene.use_case, KIND, decision, actor=scene.actor, as_of=now, version=scene.live)
