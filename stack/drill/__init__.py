@@ -11,6 +11,7 @@
     switches.py    rehearsals that move the alias: rollback, lost webhook, killed deployer
     losses.py      rehearsals that kill: a worker, Redis, MLflow
     spoiled.py     rehearsals that offer a bad version
-    drill.py       all of them, one after another, and the way back
+    drill.py       all of them, one after another
+    back.py        the way back: whatever was changed is put back
     report.py      the table, and what is said to machines
 """

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import getpass
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from core.clock import SystemClock, parse_moment
 from core.decision import Decision
-from core.errors import EvergreenError, StackError
+from core.errors import StackError
 from core.ledger import Ledger
 from core.settings import Settings
 from serving.torchserve.configuration import store
 from serving.torchserve.packer import archive_name, read_smoke
-from serving.wanted import CANARY, CHAMPION, PERCENT_TAGS
-from stack.drill.answers import summed_up
+from serving.wanted import CANARY, CHAMPION
+from stack.drill.back import put_back, put_right
 from stack.drill.losses import DeadWorker, killed_mlflow, killed_redis
 from stack.drill.memo import Memo
 from stack.drill.rehearsal import Interrupts, Rehearsal, rehearse
@@ -27,7 +25,7 @@ from stack.drill.scene import KIND, Scene, opened_scene
 from stack.drill.spoiled import BadAnswers, BadArtifact
 from stack.drill.switches import KilledDeployer, LostWebhook, Rollback
 from stack.drill.trickle import Trickle
-from stack.drill.verdicts import FAIL, PASS, Expectation, Outcome
+from stack.drill.verdicts import FAIL, PASS, Outcome
 from stack.local import LocalStack
 
 Progress = Callable[[str], None]
@@ -44,8 +42,6 @@ REHEARSALS: Mapping[str, Callable[[], Rehearsal]] = {
     "webhook": LostWebhook,
     "rollback": Rollback,
 }
-CANARY_TAG = PERCENT_TAGS[CANARY]
-_BACK = Expectation(within_s=60)
 
 
 @dataclass(frozen=True)
@@ -85,7 +81,7 @@ def drill(settings: Settings, plan: Plan, progress: Progress) -> list[Outcome]:
     interrupts = Interrupts(progress)
     actor = f"{getpass.getuser()} (evergreen drill)"
     with opened_scene(stack, plan.use_case, actor) as scene, scene.memos.alone(), interrupts.caught():
-        _put_right(scene, progress)
+        put_right(scene, progress)
         rehearsals = plan.rehearsals()
         _set(scene, plan, rehearsals)
         return _carry_out(scene, plan, rehearsals, interrupts, progress)
@@ -172,7 +168,7 @@ def _carry_out(
             finally:
                 progress("putting back what was before")
                 with interrupts.shielded():
-                    outcomes.append(_return(scene, trickle, before))
+                    outcomes.append(put_back(scene, trickle, before))
         action = FAIL if any(outcome.verdict == FAIL for outcome in outcomes) else PASS
     finally:
         _record(scene, Decision(action, said(outcomes), {"rehearsals": as_json(outcomes)}))
@@ -185,85 +181,6 @@ def _recorded(scene: Scene) -> tuple[list[dict[str, Any]], datetime]:
     moments = [parse_moment(at) for at in recorded.get("at", []) if isinstance(at, str)]
     moments += [each.as_of for each in scene.ledger.deployments(scene.use_case)]
     return recorded["instances"], max(moments)
-
-
-def _return(scene: Scene, trickle: Trickle, loaded: set[str]) -> Outcome:
-    """Put back whatever is not yet as it was, and say whether it is."""
-    began_s = time.monotonic()
-    trickle.take()
-    scene.phases.clear()
-    scene.expect(scene.live, scene.previous)
-    faults = _put_back(scene, scene.memo)
-
-    def is_as_before() -> bool:
-        states = scene.stack.supervisor.states()
-        wanted = scene.wanted()
-        return (
-            scene.is_live(scene.live)
-            and (dict(wanted.aliases), dict(wanted.tags)) == (scene.memo.aliases, scene.memo.tags)
-            and scene.loaded() == loaded
-            and all(states[process.name].state == "RUNNING" for process in scene.stack.processes)
-        )
-
-    taken_s = scene.until(is_as_before, _BACK.within_s)
-    if taken_s is None:
-        faults.append("not everything is as it was; see: evergreen status")
-    elif not faults:
-        scene.memos.forget()
-    seen = summed_up(trickle.take(), scene.phases)
-    faults += [f"{count} client calls failed: {problem}" for problem, count in seen.errors.items()]
-    verdict = FAIL if faults else PASS
-    expected = "aliases, tags, versions and processes as before"
-    took_s = None if taken_s is None else time.monotonic() - began_s
-    return Outcome("as before", verdict, "what was before was put back", expected, took_s, seen, tuple(faults))
-
-
-def _put_right(scene: Scene, progress: Progress) -> None:
-    """Put back what a drill left behind that was killed.
-
-    Raises:
-        StackError: if it cannot be.
-    """
-    memo = scene.memos.read()
-    if memo is None:
-        return
-    progress(f"putting right what an earlier drill of {memo.use_case} left behind")
-    faults = _put_back(scene, memo)
-    if faults:
-        raise StackError(f"What an earlier drill left behind cannot be put right: {'; '.join(faults)}")
-    live = memo.aliases.get(CHAMPION)
-    if memo.use_case == scene.use_case and live is not None:
-        scene.until(lambda: scene.is_live(live), _BACK.within_s)
-    scene.memos.forget()
-
-
-def _put_back(scene: Scene, memo: Memo) -> list[str]:
-    """Undo in MLflow what a memo says was done there; whatever is undone already is left alone.
-
-    Returns:
-        What could not be.
-    """
-    name, faults = memo.use_case, []
-
-    def aliases() -> None:
-        champion, before = scene.registry.alias(name, CHAMPION), memo.aliases.get(CHAMPION)
-        if champion != before and champion in memo.moved and before is not None:
-            scene.until(lambda: scene.is_free(before), _BACK.within_s)
-            scene.promotions.promote(name, before, actor=scene.actor, reason="drill: as before")
-        if scene.registry.alias(name, CANARY) in memo.made:
-            scene.registry.set_alias(name, CANARY, None)
-
-    undone: list[tuple[str, Callable[[], None]]] = [("aliases", aliases)]
-    if memo.made:
-        undone += [("a tag", partial(scene.api.set_tag, name, CANARY_TAG, memo.tags.get(CANARY_TAG)))]
-    undone += [(f"webhook {hook}", partial(scene.api.set_webhook, hook, active=True)) for hook in memo.silenced]
-    undone += [(f"version {made}", partial(scene.api.delete_version, name, made)) for made in memo.made]
-    for what, undo in undone:
-        try:
-            undo()
-        except EvergreenError as error:
-            faults.append(f"{what}: {error}")
-    return faults
 
 
 def _record(scene: Scene, decision: Decision) -> None:
