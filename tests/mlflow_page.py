@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-_ALIASES = '[data-component-id*="modelversiontablealiasescell"]'
+_ALIASES = '[title="Add aliases"], [title="Edit aliases"]'
+_CARD = '[data-testid="note-editor-preview-content"]'
 _SAVE = '[data-component-id="mlflow.edit-aliases-modal.save-button"]'
 
 
@@ -25,20 +26,20 @@ class VersionPage:
     def __init__(self, page: Page, url: str, use_case: str, version: str) -> None:
         self._page = page
         page.goto(f"{url}/#/models/{use_case}/versions/{version}")
-        page.locator(_ALIASES).first.wait_for()
+        page.locator(_ALIASES).wait_for()
 
     def card(self) -> str:
         """The model card, as it is rendered."""
-        return self._page.locator(".note-view-text").inner_text()
+        return self._page.locator(_CARD).inner_text()
 
     def move_alias(self, alias: str) -> float:
-        """Take an alias that another version has by clicks alone.
+        """Take an alias that another version has, by clicks alone.
 
         Returns:
             The moment of the last click, in seconds of the monotonic clock.
         """
         page = self._page
-        page.locator(_ALIASES).first.click()
+        page.locator(_ALIASES).click()
         dialog = page.get_by_role("dialog")
         dialog.get_by_role("combobox").click()
         page.locator(".du-bois-light-select-item-option", has_text=alias).first.click()
@@ -46,5 +47,8 @@ class VersionPage:
         save.hover()
         clicked_s = time.monotonic()
         save.click()
-        dialog.wait_for(state="hidden")
         return clicked_s
+
+    def wait_for_alias(self, alias: str) -> None:
+        """Return when the page says that the version has it."""
+        self._page.get_by_title(alias, exact=True).wait_for()

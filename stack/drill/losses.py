@@ -73,4 +73,4 @@ def killed_redis() -> KilledProcess:
 
 def killed_mlflow() -> KilledProcess:
     """Serving goes on."""
-    return KilledProcess("mlflow", Expectation(within_s=60))
+    return KilledProcess("mlflow", Expectation(within_s=120))

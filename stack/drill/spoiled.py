@@ -105,7 +105,7 @@ class BadAnswers(BadVersion):
 
     name = "bad-answers"
     did = "a version whose scores are no probabilities was offered"
-    expected = Expectation(within_s=60)
+    expected = Expectation(within_s=120)
 
     def _spoil(self, folder: Path) -> str:
         (folder / _MODEL).write_bytes(shifted((folder / _MODEL).read_bytes()))

@@ -89,7 +89,7 @@ class Rollback(Switch):
 
 
 class LostWebhook(Switch):
-    """MLflow tells nobody that the alias was moved: the deployer finds out by itself."""
+    """Somebody moves the alias in MLflow, which tells nobody: the deployer finds out by itself."""
 
     name = "webhook"
     did = "the alias was moved while MLflow told nobody"
@@ -108,6 +108,9 @@ class LostWebhook(Switch):
         for webhook in silenced:
             scene.api.set_webhook(webhook, active=False)
 
+    def _ask(self, scene: Scene) -> None:
+        scene.registry.set_alias(scene.use_case, CHAMPION, self._to)
+
     def facts(self, scene: Scene) -> Mapping[str, Any]:
         """How many webhooks were told nothing."""
         return {**super().facts(scene), "silenced": len(scene.memo.silenced)}
@@ -124,8 +127,8 @@ class KilledDeployer(Switch):
     """The deployer is killed when the alias is moved: the next one makes it so."""
 
     name = "deployer"
-    did = "the alias was moved and the deployer was killed"
-    expected = Expectation(within_s=30)
+    did = "the deployer was killed and the alias was moved"
+    expected = Expectation(within_s=60)
     _killed = 0
 
     def act(self, scene: Scene) -> None:
