@@ -79,6 +79,7 @@ def _undo(scene: Scene, memo: Memo) -> list[str]:
     def aliases() -> None:
         champion, before = scene.registry.alias(name, CHAMPION), memo.aliases.get(CHAMPION)
         if champion != before and champion in memo.moved and before is not None:
+            scene.wakes.wake()
             scene.until(lambda: scene.is_free(before), _WITHIN_S)
             scene.promotions.promote(name, before, actor=scene.actor, reason="drill: as before")
         if scene.registry.alias(name, CANARY) in memo.made:

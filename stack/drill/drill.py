@@ -20,7 +20,7 @@ from stack.drill.back import put_back, put_right
 from stack.drill.losses import DeadWorker, killed_mlflow, killed_redis
 from stack.drill.memo import Memo
 from stack.drill.rehearsal import Interrupts, Rehearsal, rehearse
-from stack.drill.report import as_json, said
+from stack.drill.report import as_json, is_passed, said
 from stack.drill.scene import KIND, Scene, opened_scene
 from stack.drill.spoiled import BadAnswers, BadArtifact
 from stack.drill.switches import KilledDeployer, LostWebhook, Rollback
@@ -158,7 +158,7 @@ def _carry_out(
     scene.remember(scene.memo)
     names = ", ".join(rehearsal.name for rehearsal in rehearsals)
     _record(scene, Decision("begin", f"drill of {names}", {"rehearsals": [r.name for r in rehearsals]}))
-    action = "interrupt"
+    action = FAIL
     try:
         with trickle:
             try:
@@ -169,7 +169,10 @@ def _carry_out(
                 progress("putting back what was before")
                 with interrupts.shielded():
                     outcomes.append(put_back(scene, trickle, before))
-        action = FAIL if any(outcome.verdict == FAIL for outcome in outcomes) else PASS
+        action = PASS if is_passed(outcomes) else FAIL
+    except KeyboardInterrupt:
+        action = "interrupt"
+        raise
     finally:
         _record(scene, Decision(action, said(outcomes), {"rehearsals": as_json(outcomes)}))
     return outcomes

@@ -8,18 +8,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import psutil
+import redis
 
 from core.clock import SystemClock
-from core.errors import StackError, Unavailable
+from core.errors import DependencyDown, StackError, Unavailable
 from core.ledger import Ledger
+from features.connection import REDIS_FAULTS, connect
+from features.streams import Keys
 from registry.mlflow_registry import MlflowRegistry
 from registry.versions import Desired
 from serving.promoting import Promotions
 from serving.routes import RedisRouteTable, is_followed
 from serving.standing import read_standing
 from serving.torchserve.host import TorchServeHost
+from serving.wakes import RedisWakes
 from serving.wanted import CHAMPION
 from stack.drill.answers import Phase
 from stack.drill.memo import Memo, MemoFile
@@ -28,6 +33,7 @@ from stack.local import LocalStack
 
 KIND = "drill"
 _LOOK_AGAIN_S = 0.05
+_TIMEOUT_S = 5.0
 
 
 @dataclass
@@ -42,7 +48,9 @@ class Scene:
         promotions: moves aliases there, and says so in the ledger.
         api: MLflow's REST API, to undo things.
         ledger: the ledger.
+        client: Redis.
         routes: who answers.
+        wakes: wakes the deployer.
         host: TorchServe; None if versions run in a server elsewhere.
         memos: where is kept what has to be put back.
         live: the version that answers.
@@ -59,7 +67,9 @@ class Scene:
     promotions: Promotions
     api: MlflowApi
     ledger: Ledger
+    client: redis.Redis
     routes: RedisRouteTable
+    wakes: RedisWakes
     host: TorchServeHost | None
     memos: MemoFile
     live: str = ""
@@ -99,7 +109,7 @@ class Scene:
         return self.registry.desired().get(self.use_case, Desired())
 
     def make_champion(self, version: str, why: str) -> None:
-        """Ask for a version, as ``evergreen promote`` does, and return at once; nobody wakes the deployer."""
+        """Ask for a version, as ``evergreen promote`` does, and return at once."""
         self.promotions.promote(self.use_case, version, actor=self.actor, reason=f"drill: {why}")
 
     def take_back(self, why: str) -> None:
@@ -117,6 +127,26 @@ class Scene:
             return False
         is_routed = (live.version, route.version, route.generation) == (version, version, live.generation)
         return is_routed and is_followed(self.routes.reports(), self.use_case, route)
+
+    def wakes_since(self, entry: bytes) -> int:
+        """How often the deployer was woken after an entry of `last_wake`."""
+        return len(self._read(lambda: self.client.xrange(self._wakes, min=b"(" + entry)))
+
+    def last_wake(self) -> bytes:
+        """The newest entry of the stream that wakes the deployer."""
+        found = self._read(lambda: self.client.xrevrange(self._wakes, count=1))
+        entry: bytes = found[0][0] if found else b"0-0"
+        return entry
+
+    def _read(self, entries: Callable[[], Any]) -> Any:
+        try:
+            return entries()
+        except REDIS_FAULTS as error:
+            raise DependencyDown("Redis", str(error)) from error
+
+    @property
+    def _wakes(self) -> str:
+        return Keys(self.stack.settings.redis.namespace).wakes
 
     def loaded(self) -> set[str]:
         """Versions that answer in TorchServe; none if that is not ours."""
@@ -156,14 +186,15 @@ def opened_scene(stack: LocalStack, use_case: str, actor: str) -> Iterator[Scene
     host = TorchServeHost(settings) if settings.host.kind == "torchserve" else None
     with (
         closing(Ledger(settings.ledger_url)) as ledger,
-        closing(RedisRouteTable.connect(settings)) as routes,
+        closing(connect(settings, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)) as client,
         closing(MlflowApi(settings.mlflow_url)) as api,
     ):
         try:
-            registry = MlflowRegistry(settings.mlflow_url)
+            registry, wakes = MlflowRegistry(settings.mlflow_url), RedisWakes(client, settings.redis.namespace)
             yield Scene(
-                stack=stack, use_case=use_case, actor=actor, registry=registry, api=api, ledger=ledger, routes=routes,
-                promotions=Promotions(registry, ledger, SystemClock()), host=host,
+                stack=stack, use_case=use_case, actor=actor, registry=registry, api=api, ledger=ledger, client=client,
+                routes=RedisRouteTable(client, settings.redis.namespace), host=host, wakes=wakes,
+                promotions=Promotions(registry, ledger, SystemClock(), wake=wakes.wake),
                 memos=MemoFile(settings.home / "run"),
             )  # fmt: skip
         finally:

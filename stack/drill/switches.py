@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core.errors import DeploymentError
@@ -59,6 +59,7 @@ class Switch(Rehearsal):
     def restore(self, scene: Scene) -> None:
         """Move it back, and wait until it is so."""
         if self._to and scene.registry.alias(scene.use_case, CHAMPION) == self._to:
+            scene.wakes.wake()
             scene.until(lambda: scene.is_free(scene.live), _BACK_WITHIN_S)
             scene.expect(scene.live, self._to)
             scene.make_champion(scene.live, f"as before, {self.name} was rehearsed")
@@ -94,6 +95,7 @@ class LostWebhook(Switch):
     name = "webhook"
     did = "the alias was moved while MLflow told nobody"
     expected = Expectation(within_s=15)
+    _last_wake = b""
 
     def obstacle(self, scene: Scene) -> str | None:
         """Webhooks of an MLflow that runs elsewhere are left alone."""
@@ -109,7 +111,14 @@ class LostWebhook(Switch):
             scene.api.set_webhook(webhook, active=False)
 
     def _ask(self, scene: Scene) -> None:
+        self._last_wake = scene.last_wake()
         scene.registry.set_alias(scene.use_case, CHAMPION, self._to)
+
+    def faults(self, scene: Scene) -> Iterator[str]:
+        """Nothing may have woken the deployer, or the rehearsal shows nothing."""
+        times = scene.wakes_since(self._last_wake)
+        if times:
+            yield f"the deployer was woken {times} times all the same, so that nothing was lost"
 
     def facts(self, scene: Scene) -> Mapping[str, Any]:
         """How many webhooks were told nothing."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
 import time
 from contextlib import closing
@@ -28,6 +30,9 @@ from registry.mlflow_registry import MlflowRegistry
 from registry.version_folder import load_version
 from serving.promoting import Promotions
 from stack import cli
+from stack.drill.drill import Plan, drill
+from stack.drill.scene import Scene
+from stack.drill.switches import Rollback
 from stack.environment import settings_environment
 from tests.chromium import opened_page, running_chromium
 from tests.e2e.conftest import END, FIRST_TRAINING, Live, run
@@ -186,7 +191,7 @@ def test_an_alias_moved_by_mouse_in_mlflow_changes_what_answers(live: Live) -> N
     assert seconds <= 5
     live_now = ledger.deployments("taxi_tip")[0]
     assert (live_now.generation, live_now.previous, live_now.version) == (generation + 1, before, after)
-    assert f"from {before} to {after}" in live_now.reason
+    assert live_now.actor == "MLflow" and f"from {before} to {after}" in live_now.reason
     assert card.startswith("taxi_tip") and "Trained because:" in card, card
     assert re.search(r"(Promoted|Kept as challenger|Rejected)\.", card), "the gate's verdict is not on the card"
 
@@ -214,6 +219,27 @@ def test_a_drill_on_the_running_stack_is_survived_and_leaves_it_as_it_was(
         newest, begun = ledger.entries("taxi_tip", kind="drill")[:2]
     assert (newest.action, begun.action) == ("pass", "begin")
     assert [each["name"] for each in newest.evidence["rehearsals"]] == [*by_name]
+
+
+def test_a_drill_that_is_interrupted_puts_back_what_was_before(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, _ = _make_both_champions(live)
+    is_over, asked = Rollback.is_over, []
+
+    def interrupting(rehearsal: Rollback, scene: Scene) -> bool:
+        if (over := is_over(rehearsal, scene)) and not asked:
+            asked.append(over)
+            os.kill(os.getpid(), signal.SIGINT)
+        return over
+
+    monkeypatch.setattr(Rollback, "is_over", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        drill(live.settings, Plan("taxi_tip", ("rollback",)), lambda _: None)
+    assert asked, "it was interrupted before anything was done"
+    assert live.predict(live.instance()).json()["model_version"] == answers
+    assert MlflowRegistry(live.settings.mlflow_url).alias("taxi_tip", "champion") == answers
+    with closing(Ledger(live.settings.ledger_url)) as ledger:
+        assert ledger.entries("taxi_tip", kind="drill", limit=1)[0].action == "interrupt"
+    assert not (live.settings.home / "run" / "drill.json").exists()
 
 
 def _only(names: tuple[str, ...]) -> list[str]:
