@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shutil
 import tempfile
 from abc import abstractmethod
@@ -11,7 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from core.errors import DigestMismatch
+from core.ledger import Entry
 from registry.digests import MANIFEST, sha256_of
+from serving.deployment import SmokeFailed
 from serving.wanted import CANARY, PERCENT_TAGS
 from stack.drill.rehearsal import Rehearsal
 from stack.drill.scene import Scene
@@ -23,8 +27,13 @@ _MODEL = "model.onnx"
 
 
 class BadVersion(Rehearsal):
-    """A version is registered that must be refused before it serves. It is deleted from MLflow afterwards."""
+    """A version is registered that must be refused before it serves. It is deleted from MLflow afterwards.
 
+    Attributes:
+        refused_as: the error that the ledger must name.
+    """
+
+    refused_as = ""
     _version = ""
     _last_entry = 0
 
@@ -55,13 +64,17 @@ class BadVersion(Rehearsal):
         return bool(self._refusals(scene)) or self._is_served(scene)
 
     def faults(self, scene: Scene) -> Iterator[str]:
-        """It must not have been served."""
+        """It must not have been served, and refused for nothing but what is wrong with it."""
         if self._is_served(scene):
             yield f"the bad version {self._version} was not refused: it became canary"
+        kinds = {entry.evidence.get("error") for entry in self._refusals(scene)}
+        if kinds - {self.refused_as}:
+            yield f"it was refused as {', '.join(sorted(map(str, kinds)))}, not as {self.refused_as}"
 
     def facts(self, scene: Scene) -> Mapping[str, Any]:
         """Which version, and why it was refused."""
-        return {"version": self._version, "refused": (self._refusals(scene) or ["not"])[0]}
+        found = self._refusals(scene)
+        return {"version": self._version, "refused": found[0].reason if found else None}
 
     def restore(self, scene: Scene) -> None:
         """Take the alias and the tag away, and delete the version."""
@@ -76,9 +89,9 @@ class BadVersion(Rehearsal):
     def _spoil(self, folder: Path) -> str:
         """Spoil the files of a version, and return the digest of its manifest, which is another than before."""
 
-    def _refusals(self, scene: Scene) -> list[str]:
-        found = scene.ledger.entries(scene.use_case, actions=("refuse",), limit=_ENTRIES)
-        return [entry.reason for entry in found if entry.id > self._last_entry and entry.version == self._version]
+    def _refusals(self, scene: Scene) -> list[Entry]:
+        found = scene.ledger.entries(scene.use_case, version=self._version, actions=("refuse",), limit=_ENTRIES)
+        return [entry for entry in found if entry.id > self._last_entry]
 
     def _is_served(self, scene: Scene) -> bool:
         route = scene.routes.routes().get(scene.use_case)
@@ -90,6 +103,7 @@ class BadArtifact(BadVersion):
 
     name = "bad-artifact"
     did = "a version with one flipped bit in its model was offered"
+    refused_as = DigestMismatch.__name__
     expected = Expectation(within_s=30)
 
     def _spoil(self, folder: Path) -> str:
@@ -105,6 +119,7 @@ class BadAnswers(BadVersion):
 
     name = "bad-answers"
     did = "a version whose scores are no probabilities was offered"
+    refused_as = SmokeFailed.__name__
     expected = Expectation(within_s=120)
 
     def _spoil(self, folder: Path) -> str:
@@ -130,8 +145,7 @@ def shifted(model: bytes) -> bytes:
 def _renewed(folder: Path) -> str:
     """Write the manifest anew, with a file more, and return its digest."""
     shutil.rmtree(folder / "plots", ignore_errors=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="drill-", suffix=".txt", delete=False) as extra:
-        extra.write(b"made by a drill\n")
+    (folder / f"drill-{secrets.token_hex(8)}.json").write_text('{"made_by": "a drill"}')
     names = sorted(path.name for path in folder.iterdir() if path.is_file() and path.name != MANIFEST)
     (folder / MANIFEST).write_text(json.dumps({name: sha256_of(folder / name) for name in names}))
     return sha256_of(folder / MANIFEST)

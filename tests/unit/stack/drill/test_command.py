@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -55,8 +56,7 @@ def test_nothing_is_done_unless_it_is_confirmed(
     ledger: Ledger, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger.deploy("toy", expected_generation=0, version="1", previous=None, actor="deployer", reason="", as_of=AS_OF)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.stdin", Path("/dev/null").open())  # noqa: SIM115
-        assert evergreen("drill", "toy", "--only", "rollback") == 1
-    said = capsys.readouterr().err
-    assert "on toy: rollback" in said and "is not up" not in said
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    assert evergreen("drill", "toy", "--only", "rollback") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "on toy: rollback." in said and "is not up" not in said
