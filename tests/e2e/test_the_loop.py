@@ -187,6 +187,8 @@ def test_an_alias_moved_by_mouse_in_mlflow_changes_what_answers(live: Live) -> N
         _answering(live, after)
         seconds = time.monotonic() - clicked_s
         version_page.wait_for_alias("champion")
+        page.goto(f"{live.settings.gateway_url}/console/taxi_tip")
+        page.locator(".live .version", has_text=f"Version {after}").wait_for()
     print(f"from the click in MLflow to the first answer of the new version: {seconds:.2f} s")  # noqa: T201
     assert seconds <= 5
     live_now = ledger.deployments("taxi_tip")[0]
