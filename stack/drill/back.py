@@ -25,6 +25,7 @@ def put_back(scene: Scene, trickle: Trickle, loaded: set[str]) -> Outcome:
     scene.phases.clear()
     scene.expect(scene.live, scene.previous)
     faults = _undo(scene, scene.memo)
+    warm = loaded & {scene.live, scene.previous}  # others may have been on their way out before the drill
 
     def is_as_before() -> bool:
         states = scene.stack.supervisor.states()
@@ -32,7 +33,8 @@ def put_back(scene: Scene, trickle: Trickle, loaded: set[str]) -> Outcome:
         return (
             scene.is_live(scene.live)
             and (dict(wanted.aliases), dict(wanted.tags)) == (scene.memo.aliases, scene.memo.tags)
-            and scene.loaded() == loaded
+            and warm <= scene.loaded()
+            and not scene.loaded() & set(scene.memo.made)
             and all(states[process.name].state == "RUNNING" for process in scene.stack.processes)
         )
 
