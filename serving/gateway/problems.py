@@ -87,6 +87,17 @@ class UnsupportedEncoding(errors.RequestError):
         )
 
 
+class BadSignature(errors.RequestError):
+    """A webhook is not proven to come from who it says, or came before."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            detail,
+            field="X-MLflow-Signature",
+            remedy="Sign it with EVERGREEN_WEBHOOK__SECRET, anew each time, and check the clocks of both machines.",
+        )
+
+
 class StreamFull(errors.Overloaded):
     """What a client sends comes faster than it is read: it is for the client to slow down."""
 
@@ -155,6 +166,7 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     WrongMethod: 405,
     TooSlow: 408,
     DeadlineTooShort: 408,
+    BadSignature: 401,
     UnknownVersion: 404,
     UnsupportedEncoding: 415,
     InvalidFields: 422,
