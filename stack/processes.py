@@ -26,6 +26,8 @@ from stack.probes import (
 )
 
 _LOOPBACK = "127.0.0.1"
+WEBHOOK_CACHE_S = 1
+"""For how long MLflow goes on telling a webhook that was disabled, and does not know a new one."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def _mlflow(settings: Settings) -> Process:
             "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",  # the gateway is on this machine
             "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
             "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "5",
-            "MLFLOW_WEBHOOK_CACHE_TTL": "5",
+            "MLFLOW_WEBHOOK_CACHE_TTL": str(WEBHOOK_CACHE_S),
         }
         return Command(argv, folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **webhooks, **single_threaded()})
 

@@ -13,8 +13,10 @@ from stack.drill.answers import Answer, first_from
 from stack.drill.rehearsal import Rehearsal
 from stack.drill.scene import Scene
 from stack.drill.verdicts import Expectation
+from stack.processes import WEBHOOK_CACHE_S
 
 _BACK_WITHIN_S = 60.0
+_CLOCKS_S = 0.5  # more than MLflow's cache needs: it counts from when it last looked
 
 
 class Switch(Rehearsal):
@@ -109,6 +111,8 @@ class LostWebhook(Switch):
         scene.remember(scene.memo.having(silenced=silenced))
         for webhook in silenced:
             scene.api.set_webhook(webhook, active=False)
+        if silenced:
+            time.sleep(WEBHOOK_CACHE_S + _CLOCKS_S)
 
     def _ask(self, scene: Scene) -> None:
         self._last_wake = scene.last_wake()
