@@ -214,6 +214,7 @@ def test_a_drill_on_the_running_stack_is_survived_and_leaves_it_as_it_was(
     by_name = {each["name"]: each for each in drilled["rehearsals"]}
     assert set(by_name) == {*names, "as before"}
     assert all(each["verdict"] == "pass" and not each["errors"] for each in by_name.values())
+    assert by_name["webhook"]["facts"]["silenced"] == 1
     assert by_name["rollback"]["answers"].keys() == {answers, previous}
     assert "has digest" in by_name["bad-artifact"]["facts"]["refused"]
     assert live.predict(live.instance()).json()["model_version"] == answers
