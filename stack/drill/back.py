@@ -24,6 +24,7 @@ def put_back(scene: Scene, trickle: Trickle, loaded: set[str]) -> Outcome:
     trickle.take()
     scene.phases.clear()
     scene.expect(scene.live, scene.previous)
+    scene.until(scene.registry_answers, _WITHIN_S)
     faults = _undo(scene, scene.memo)
     warm = loaded & {scene.live, scene.previous}  # others may have been on their way out before the drill
 
@@ -66,6 +67,7 @@ def put_right(scene: Scene, progress: Callable[[str], None]) -> None:
     if memo is None:
         return
     progress(f"putting right what an earlier drill of {memo.use_case} left behind")
+    scene.until(scene.registry_answers, _WITHIN_S)
     faults = _undo(scene, memo)
     if faults:
         raise StackError(f"What an earlier drill left behind cannot be put right: {'; '.join(faults)}")

@@ -25,7 +25,7 @@ class DeadWorker(Rehearsal):
     def act(self, scene: Scene) -> None:
         """Kill one of them."""
         self._before = tuple(scene.workers())
-        scene.kill("torchserve", self._before[0])
+        scene.kill_child("torchserve", self._before[0])
 
     def is_over(self, scene: Scene) -> bool:
         """Whether there are as many as before, and that one is not among them."""
@@ -58,8 +58,7 @@ class KilledProcess(Rehearsal):
 
     def act(self, scene: Scene) -> None:
         """Kill it."""
-        self._killed = scene.pid(self.name)
-        scene.kill(self.name, self._killed)
+        self._killed = scene.kill(self.name)
 
     def is_over(self, scene: Scene) -> bool:
         """Whether another one does its work, and everything is routed as before."""

@@ -135,6 +135,7 @@ def rehearse(rehearsal: Rehearsal, scene: Scene, trickle: Trickle, interrupts: I
         faults.append(str(error))
     finally:
         with interrupts.shielded():
+            scene.until(scene.registry_answers, _PATIENCE_S)
             rehearsal.restore(scene)
     answers = trickle.take()
     seen = summed_up(answers, scene.phases)

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,16 +167,30 @@ class Scene:
         healthy = declared.healthy or declared.ready
         return state.state == "RUNNING" and state.pid != killed and healthy(state.started_at)
 
-    def kill(self, process: str, pid: int) -> None:
-        """Kill a process of the stack, or one that it started.
+    def kill(self, process: str) -> int:
+        """Kill a process of the stack with all that it started, which would else go on to answer; returns its pid."""
+        known = self.pid(process)
+        family = [psutil.Process(known), *psutil.Process(known).children(recursive=True)]
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+        psutil.wait_procs(family[1:], timeout=_TIMEOUT_S)
+        return known
+
+    def kill_child(self, process: str, pid: int) -> None:
+        """Kill one of the processes that a process of the stack started.
 
         Raises:
             StackError: if it is none of these.
         """
-        known = self.pid(process)
-        if pid != known and pid not in {child.pid for child in psutil.Process(known).children(recursive=True)}:
+        if pid not in {child.pid for child in psutil.Process(self.pid(process)).children(recursive=True)}:
             raise StackError(f"Process {pid} is not one of {process}'s, so it is left alone. See: evergreen status")
         os.kill(pid, signal.SIGKILL)
+
+    def registry_answers(self) -> bool:
+        """Whether MLflow can be asked."""
+        self.registry.desired()
+        return True
 
 
 @contextmanager

@@ -146,8 +146,7 @@ class KilledDeployer(Switch):
 
     def act(self, scene: Scene) -> None:
         """Kill it, and move the alias before the next one is there."""
-        self._killed = scene.pid("deployer")
-        scene.kill("deployer", self._killed)
+        self._killed = scene.kill("deployer")
         self._move(scene)
 
     def is_over(self, scene: Scene) -> bool:
