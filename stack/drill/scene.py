@@ -168,8 +168,14 @@ class Scene:
         return state.state == "RUNNING" and state.pid != killed and healthy(state.started_at)
 
     def kill(self, process: str) -> int:
-        """Kill a process of the stack with all that it started, which would else go on to answer; returns its pid."""
+        """Kill a process of the stack with all that it started, which would else go on to answer; returns its pid.
+
+        Raises:
+            StackError: if it does not run.
+        """
         known = self.pid(process)
+        if not known:
+            raise StackError(f"{process} does not run, so it cannot be killed. See: evergreen status")
         family = [psutil.Process(known), *psutil.Process(known).children(recursive=True)]
         for each in family:
             with suppress(psutil.NoSuchProcess):
