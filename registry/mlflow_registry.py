@@ -81,7 +81,7 @@ class MlflowRegistry:
 
             def download(fresh: Path) -> None:
                 folder = Path(client.download_artifacts(found.run_id, _FOLDER, str(fresh)))
-                for path in folder.iterdir():
+                for path in list(folder.iterdir()):
                     shutil.move(path, fresh / path.name)
                 folder.rmdir()
 

@@ -8,6 +8,7 @@ import typer
 
 from core.errors import EvergreenError, SettingsError
 from stack.commands import compare, history, inspect, lifecycle, promotion, rollout, show, versions
+from stack.commands import drill as drill_command
 from stack.commands import explain as explain_command
 from stack.commands import export as export_command
 from stack.commands import features as feature_commands
@@ -34,7 +35,7 @@ for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
     versions.retrain, promotion.promote, promotion.approve, promotion.rollback, history.history,
     explain_command.explain, replay_command.replay, rollout.canary, rollout.shadow,
-    compare.compare, export_command.export, lifecycle.demo,
+    compare.compare, export_command.export, lifecycle.demo, drill_command.drill,
 ):  # fmt: skip
     app.command()(command)
 features.command()(feature_commands.rebuild)

@@ -26,6 +26,8 @@ from stack.probes import (
 )
 
 _LOOPBACK = "127.0.0.1"
+WEBHOOK_CACHE_S = 1
+"""For how long MLflow goes on telling a webhook that was disabled, and does not know a new one."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def webhooks_allowed(settings: Settings) -> dict[str, str]:
         "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
         "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
         "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "5",
-        "MLFLOW_WEBHOOK_CACHE_TTL": "5",
+        "MLFLOW_WEBHOOK_CACHE_TTL": str(WEBHOOK_CACHE_S),
     }
 
 

@@ -100,6 +100,11 @@ class TorchServeHost:
         }
         return {name: versions for name, versions in found.items() if versions}
 
+    def worker_pids(self, use_case: str, version: str) -> list[int]:
+        """The processes that are ready to answer for a version."""
+        described = self._describe(use_case, version) or {"workers": []}
+        return [worker["pid"] for worker in described["workers"] if worker["status"] == "READY"]
+
     def prefer(self, use_case: str, version: str) -> None:
         """Make it TorchServe's default version, which TorchServe would allow without a worker to answer, too."""
         described = self._describe(use_case, version)

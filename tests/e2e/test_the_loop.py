@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import re
+import signal
 import sys
 import time
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +19,7 @@ import pytest
 import redis
 from mlflow import MlflowClient
 
+from core.clock import SystemClock
 from core.ledger import Ledger
 from features.offline.audit import audit_features
 from features.offline.log import OfflineLog
@@ -24,7 +30,15 @@ from features.streams import Keys
 from registry.mlflow_registry import MlflowRegistry
 from registry.version_folder import load_version
 from registry.versions import FORCE_TAG
+from serving.promoting import Promotions
+from stack import cli
+from stack.drill.drill import Plan, drill
+from stack.drill.scene import Scene
+from stack.drill.switches import Rollback
+from stack.environment import settings_environment
+from tests.chromium import opened_page, running_chromium
 from tests.e2e.conftest import END, FIRST_TRAINING, Live, run
+from tests.mlflow_page import VersionPage
 
 
 @pytest.fixture
@@ -148,3 +162,96 @@ def test_moments_are_event_time(live: Live) -> None:
     deployed = Ledger(live.settings.ledger_url).deployments("taxi_tip")
     assert min(d.as_of for d in deployed) == FIRST_TRAINING
     assert all(isinstance(d.deployed_at, datetime) for d in deployed)
+
+
+def _answering(live: Live, version: str) -> float:
+    """Ask until a version answers; seconds it took."""
+    began_s = time.monotonic()
+    while (answer := live.predict(live.instance())).json()["model_version"] != version:
+        assert answer.status_code == 200, answer.text
+        assert time.monotonic() < began_s + 30, f"version {version} does not answer"
+    return time.monotonic() - began_s
+
+
+def _make_both_champions(live: Live) -> tuple[str, str]:
+    """Let the second version answer, whatever the gate said of it; the first has, so both may again."""
+    with closing(Ledger(live.settings.ledger_url)) as ledger:
+        if live.second_version not in {deployment.version for deployment in ledger.deployments("taxi_tip")}:
+            promotions = Promotions(MlflowRegistry(live.settings.mlflow_url), ledger, SystemClock())
+            promotions.promote("taxi_tip", live.second_version, actor="test", reason="to have two", force=True)
+            _answering(live, live.second_version)
+        answers = live.predict(live.instance()).json()["model_version"]
+    return answers, next(v for v in (live.first_version, live.second_version) if v != answers)
+
+
+def test_an_alias_moved_by_mouse_in_mlflow_changes_what_answers(live: Live) -> None:
+    before, after = _make_both_champions(live)
+    ledger = Ledger(live.settings.ledger_url)
+    generation = ledger.deployments("taxi_tip")[0].generation
+    with running_chromium() as browser, opened_page(browser) as page:
+        version_page = VersionPage(page, live.settings.mlflow_url, "taxi_tip", after)
+        card = version_page.card()
+        clicked_s = version_page.move_alias("champion")
+        _answering(live, after)
+        seconds = time.monotonic() - clicked_s
+        print(f"from the click in MLflow to the first answer of the new version: {seconds:.2f} s")  # noqa: T201
+        version_page.wait_for_alias("champion")
+        page.goto(f"{live.settings.gateway_url}/console/taxi_tip")
+        page.locator(".live .version", has_text=f"Version {after}").wait_for()
+    assert seconds <= 5
+    live_now = ledger.deployments("taxi_tip")[0]
+    assert (live_now.generation, live_now.previous, live_now.version) == (generation + 1, before, after)
+    assert live_now.actor == "MLflow" and f"from {before} to {after}" in live_now.reason
+    assert card.startswith("taxi_tip") and "Trained because:" in card, card
+    assert re.search(r"(Promoted|Kept as challenger|Rejected)\.", card), "the gate's verdict is not on the card"
+
+
+def test_a_drill_on_the_running_stack_is_survived_and_leaves_it_as_it_was(
+    live: Live, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers, previous = _make_both_champions(live)
+    for name, value in settings_environment(live.settings).items():
+        monkeypatch.setenv(name, value)
+    names = ("worker", "bad-artifact", "webhook", "rollback")
+    monkeypatch.setattr(sys, "argv", ["evergreen", "drill", "taxi_tip", "--yes", "--json", *_only(names)])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    said = capsys.readouterr()
+    drilled = json.loads(said.out)
+    assert end.value.code == 0 and drilled["ok"], said.out + said.err
+    by_name = {each["name"]: each for each in drilled["rehearsals"]}
+    assert set(by_name) == {*names, "as before"}
+    assert all(each["verdict"] == "pass" and not each["errors"] for each in by_name.values())
+    assert by_name["webhook"]["facts"]["silenced"] == 1
+    assert by_name["rollback"]["answers"].keys() == {answers, previous}
+    assert "has digest" in by_name["bad-artifact"]["facts"]["refused"]
+    assert live.predict(live.instance()).json()["model_version"] == answers
+    with closing(Ledger(live.settings.ledger_url)) as ledger:
+        newest, begun = ledger.entries("taxi_tip", kind="drill")[:2]
+    assert (newest.action, begun.action) == ("pass", "begin")
+    assert [each["name"] for each in newest.evidence["rehearsals"]] == [*by_name]
+
+
+def test_a_drill_that_is_interrupted_puts_back_what_was_before(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, _ = _make_both_champions(live)
+    is_over, asked = Rollback.is_over, []
+
+    def interrupting(rehearsal: Rollback, scene: Scene) -> bool:
+        if (over := is_over(rehearsal, scene)) and not asked:
+            asked.append(over)
+            os.kill(os.getpid(), signal.SIGINT)
+        return over
+
+    monkeypatch.setattr(Rollback, "is_over", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        drill(live.settings, Plan("taxi_tip", ("rollback",)), lambda _: None)
+    assert asked, "it was interrupted before anything was done"
+    assert live.predict(live.instance()).json()["model_version"] == answers
+    assert MlflowRegistry(live.settings.mlflow_url).alias("taxi_tip", "champion") == answers
+    with closing(Ledger(live.settings.ledger_url)) as ledger:
+        assert ledger.entries("taxi_tip", kind="drill", limit=1)[0].action == "interrupt"
+    assert not (live.settings.home / "run" / "drill.json").exists()
+
+
+def _only(names: tuple[str, ...]) -> list[str]:
+    return [word for name in names for word in ("--only", name)]
