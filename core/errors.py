@@ -31,7 +31,9 @@
     │   ├── ConversionError      the estimator cannot be converted to ONNX
     │   └── ParityError          native and ONNX scores differ
     ├── DeploymentError          a version cannot be put into service
-    │   └── DigestMismatch       an artifact is not the one that was registered
+    │   ├── DigestMismatch       an artifact is not the one that was registered
+    │   ├── UnsafeArtifact       an artifact holds what no version may hold
+    │   └── NotPermitted         the rules of promotion do not allow it
     ├── LedgerError              the ledger refuses a write
     │   └── StaleGeneration      somebody else deployed in between
     └── StackError               a local process cannot be started or stopped
@@ -288,6 +290,35 @@ class DigestMismatch(DeploymentError):
             f"{artifact} has digest {found[:12]}…, the registered one is {expected[:12]}…. "
             "It was changed after training: retrain, or restore the artifact."
         )
+
+
+class UnsafeArtifact(DeploymentError):
+    """An artifact holds what no version may hold: code besides its use case's file, a pickle, a link to elsewhere.
+
+    Args:
+        artifact: the folder, archive or graph.
+        problem: what it holds, as a clause.
+    """
+
+    def __init__(self, artifact: str, problem: str) -> None:
+        super().__init__(
+            f"{artifact} {problem}. Nothing of it was run. Find out who put it there, then restore the artifact or "
+            "retrain."
+        )
+
+
+class NotPermitted(DeploymentError):
+    """The rules of promotion do not allow it.
+
+    Args:
+        reason: what is missing, as a sentence.
+        remedy: what to do, as a sentence.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason} {remedy}")
+        self.reason = reason
+        self.remedy = remedy
 
 
 class LedgerError(EvergreenError):

@@ -176,6 +176,17 @@ class DeployerSettings(_Group):
     poll_s: float = Field(1.0, description="Seconds between comparisons of desired and actual state.", gt=0)
 
 
+class PromotionSettings(_Group):
+    """What a version needs to become champion."""
+
+    require_gate: bool = Field(
+        True, description="Whether a version needs a passed gate, unless somebody forces it and says why."
+    )
+    second_person: bool = Field(
+        False, description="Whether two different people or flows must stand for it: `evergreen approve`."
+    )
+
+
 class AlertSettings(_Group):
     """What people are told of, and how; Prefect gets every alert as the event evergreen.alert."""
 
@@ -242,6 +253,7 @@ class Settings(BaseSettings):
     ledger: LedgerSettings = LedgerSettings()
     stream: StreamSettings = StreamSettings()
     deployer: DeployerSettings = DeployerSettings()
+    promotion: PromotionSettings = PromotionSettings()
     alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")

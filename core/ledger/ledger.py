@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,20 @@ class Entry:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One version put in front of clients; `generation` rises by one with each."""
+    """One version put in front of clients; `generation` rises by one with each.
+
+    Args:
+        use_case: whose.
+        generation: the how-manieth of the use case.
+        version: what answers from then on.
+        previous: what answered before.
+        actor: who or what asked for it.
+        reason: why.
+        as_of: event time of what it was decided on.
+        deployed_at: when it was written down, by the ledger's clock.
+        evidence: the artifact's ``digest``, the ids of the ``decisions`` that allowed it, and the ``clock`` by which
+            it answered; empty for those of earlier releases.
+    """
 
     use_case: str
     generation: int
@@ -67,6 +80,7 @@ class Deployment:
     reason: str
     as_of: datetime
     deployed_at: datetime
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Ledger:
@@ -132,9 +146,10 @@ class Ledger:
         *,
         kind: str | None = None,
         actions: Collection[str] = (),
+        version: str | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
-        """Decisions, newest first; of some actions only, if any are given."""
+        """Decisions, newest first; of some actions, or about one version only, if they are given."""
         query = select(decisions).order_by(decisions.c.id.desc())
         if use_case is not None:
             query = query.where(decisions.c.use_case == use_case)
@@ -142,6 +157,8 @@ class Ledger:
             query = query.where(decisions.c.kind == kind)
         if actions:
             query = query.where(decisions.c.action.in_(actions))
+        if version is not None:
+            query = query.where(decisions.c.version == version)
         if limit is not None:
             query = query.limit(limit)
         with self._engine.connect() as connection:
@@ -163,6 +180,7 @@ class Ledger:
         actor: str,
         reason: str,
         as_of: datetime,
+        evidence: Mapping[str, Any] | None = None,
     ) -> int:
         """Record that `version` answers from now on, if nobody deployed since `expected_generation` (0: never).
 
@@ -175,6 +193,7 @@ class Ledger:
         values = {
             "use_case": use_case, "generation": expected_generation + 1, "version": version, "previous": previous,
             "actor": actor, "reason": reason, "as_of": as_utc(as_of), "deployed_at": self._clock.now(),
+            "evidence": dict(evidence or {}),
         }  # fmt: skip
         newest = select(func.max(deployments.c.generation)).where(deployments.c.use_case == use_case)
         try:
@@ -192,7 +211,8 @@ class Ledger:
         query = select(deployments).where(deployments.c.use_case == use_case).order_by(deployments.c.generation.desc())
         with self._engine.connect() as connection:
             rows = [_aware(row) for row in connection.execute(query)]
-        return [Deployment(**{k: v for k, v in row.items() if k != "id"}) for row in rows]
+        return [Deployment(**{k: v for k, v in row.items() if k != "id"} | {"evidence": row["evidence"] or {}})
+                for row in rows]  # fmt: skip
 
     def live(self, use_case: str) -> Deployment | None:
         """The newest deployment, which answers clients."""

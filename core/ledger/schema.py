@@ -47,6 +47,7 @@ deployments = Table(
     Column("reason", Text, nullable=False),
     Column("as_of", DateTime(timezone=True), nullable=False),
     Column("deployed_at", DateTime(timezone=True), nullable=False),
+    Column("evidence", JSON),
     UniqueConstraint("use_case", "generation", name="uq_deployments_generation"),
 )
 

@@ -144,6 +144,8 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     errors.ParityError: 500,
     errors.DeploymentError: 500,
     errors.DigestMismatch: 500,
+    errors.UnsafeArtifact: 500,
+    errors.NotPermitted: 409,
     errors.LedgerError: 500,
     errors.StaleGeneration: 500,
     errors.StackError: 500,

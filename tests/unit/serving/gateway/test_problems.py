@@ -24,6 +24,8 @@ def test_every_error_class_has_a_status_of_its_own(kind: type[errors.EvergreenEr
         assert 400 <= STATUS[kind] < 500
     elif kind is problems.StreamFull:
         assert STATUS[kind] == 429, "the client is too fast: its part to mend"
+    elif kind is errors.NotPermitted:
+        assert STATUS[kind] == 409, "nothing failed: the caller has to do something else first"
     elif issubclass(kind, errors.Unavailable):
         assert STATUS[kind] == 503
     else:
