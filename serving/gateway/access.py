@@ -176,9 +176,8 @@ def _require_open(scope: Scope | None) -> None:
 
 def _own_key(setting: str) -> Key:
     everything = frozenset(SCOPES)
-    return Key(
-        "setting", SETTING, digest_of(setting.encode()), everything, frozenset(), None, None, created_at=datetime.fromtimestamp(0, tz=UTC)
-    )
+    digest, ever = digest_of(setting.encode()), datetime.fromtimestamp(0, tz=UTC)
+    return Key("setting", SETTING, digest, everything, frozenset(), None, None, created_at=ever)
 
 
 def _covers(allowed: frozenset[str], wanted: str | frozenset[str]) -> bool:

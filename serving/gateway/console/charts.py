@@ -102,7 +102,7 @@ def line_chart(
     bounded = [p for p in points if p.low is not None and p.high is not None]
     return Chart(
         dots=tuple(
-            Dot(x(p.at), y(p.value), None if p.low is None else y(p.low), None if p.high is None else y(p.high), p.title)
+            Dot(x(p.at), y(p.value), *(None if bound is None else y(bound) for bound in (p.low, p.high)), p.title)
             for p in points
         ),
         line=_path([(x(p.at), y(p.value)) for p in points]),

@@ -60,6 +60,12 @@ def of_tally(tally: Tally) -> Quantiles:
     return quantiles(LATENCY_BOUNDS_S, tally.latency)
 
 
+def of_buckets(buckets: Sequence[tuple[float, float]]) -> Quantiles:
+    """How long it took, by a Prometheus histogram: rising upper bounds, the last infinite, and calls up to each."""
+    counts = [count - before for (_, count), before in zip(buckets, [0.0, *(c for _, c in buckets)], strict=False)]
+    return quantiles([bound for bound, _ in buckets[:-1]], counts)
+
+
 def _quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> float | None:
     wanted, below, lower = share * sum(counts), 0.0, 0.0
     for bound, count in zip(bounds, counts, strict=False):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 NONE = "–"
 _UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
