@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from core.clock import SystemClock
-from core.errors import InvalidField
+from core.errors import InvalidField, Unavailable
 from core.ledger import Entry, Ledger
 from core.settings import Settings
 from registry.alias_client import AliasClient
@@ -124,7 +125,8 @@ class Actions:
         told = {"action": wish.action, "version": wish.version, "after": str(newest[0].id if newest else 0)}
         by: dict[str, Any] = {"actor": visitor.actor, "reason": wish.reason}
         if wish.action == PROMOTE:
-            self._promotions.promote(wish.use_case, wish.version, force=wish.force, **by)
+            with suppress(Unavailable):  # the request stands in the ledger, and is carried out once MLflow is back
+                self._promotions.promote(wish.use_case, wish.version, force=wish.force, **by)
         elif wish.action == APPROVE:
             self._promotions.approve(wish.use_case, wish.version, **by)
         elif wish.action == ROLLBACK:

@@ -36,9 +36,9 @@ class Dot:
 
     x: float
     y: float
-    y_low: float | None
-    y_high: float | None
     title: str
+    y_low: float | None = None
+    y_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def line_chart(
     bounded = [p for p in points if p.low is not None and p.high is not None]
     return Chart(
         dots=tuple(
-            Dot(x(p.at), y(p.value), *(None if bound is None else y(bound) for bound in (p.low, p.high)), p.title)
+            Dot(x(p.at), y(p.value), p.title, *(None if bound is None else y(bound) for bound in (p.low, p.high)))
             for p in points
         ),
         line=_path([(x(p.at), y(p.value)) for p in points]),

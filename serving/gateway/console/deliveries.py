@@ -155,11 +155,11 @@ def _job(name: str, use_case: str, runs: Sequence[FlowRun], links: Links) -> Job
 
 def _delivery(entry: Entry, links: Links) -> Delivery:
     symbol, tone = _STATES.get(entry.action, ("•", QUIET))
-    run, called = entry.evidence.get("flow_run_id"), entry.evidence.get("decision_id")
+    run, called = entry.evidence.get("flow_run_id"), str(entry.evidence.get("decision_id") or "")
     return Delivery(
         id=entry.id, version=entry.version or "", symbol=symbol, tone=tone, outcome=entry.action, reason=entry.reason,
         at=entry.recorded_at, seconds=_seconds(entry), stages=tuple(_stages(entry)),
-        called_by=int(str(called)) if str(called or "").isdigit() else None, link=links.flow_run(str(run)) if run else "",
+        called_by=int(called) if called.isdigit() else None, link=links.flow_run(str(run)) if run else "",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from fastapi import Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from core.clock import SystemClock
 from core.settings import Settings
 from serving.gateway.console import words
 from serving.gateway.console.sessions import COOKIE, LOGIN_COOKIE
@@ -51,10 +52,12 @@ class Renderer:
         for name in ("moment", "ago", "span", "seconds", "percent", "number", "count"):
             self._templates.filters[name] = getattr(words, name)
         self._templates.globals |= {"path": PATH, "kinds": KINDS}
+        self._templates.globals["parts"] = self._templates.get_template("_parts.html").module
 
     def page(self, template: str, status: int = 200, **shown: Any) -> HTMLResponse:
         """A page."""
-        return HTMLResponse(self._templates.get_template(template).render(**shown), status, dict(HEADERS))
+        now = SystemClock().now()
+        return HTMLResponse(self._templates.get_template(template).render(now=now, **shown), status, dict(HEADERS))
 
     def set_session(self, response: Response, cookie: str) -> None:
         """Begin or prolong a session in the browser."""
