@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import os
 import secrets
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -174,6 +177,9 @@ class DeployerSettings(_Group):
     """The reconciler between MLflow's aliases and what serves."""
 
     poll_s: float = Field(1.0, description="Seconds between comparisons of desired and actual state.", gt=0)
+    registry_poll_s: float = Field(
+        5.0, description="Most seconds between looks at MLflow when nothing says that an alias moved.", gt=0, le=60
+    )
 
 
 class PromotionSettings(_Group):
@@ -185,6 +191,20 @@ class PromotionSettings(_Group):
     second_person: bool = Field(
         False, description="Whether two different people or flows must stand for it: `evergreen approve`."
     )
+
+
+class WebhookSettings(_Group):
+    """What MLflow sends when an alias moves; it makes promotions fast, and nothing depends on it."""
+
+    url: str = Field(
+        "",
+        description="Where an external MLflow reaches the gateway, e.g. https://host; empty: the local one only.",
+        pattern=r"^(https?://.+)?$",
+    )
+    secret: SecretStr = Field(
+        SecretStr(""), description="What MLflow signs with; empty: one that is made in the home folder."
+    )
+    tolerance_s: int = Field(300, description="Seconds a webhook's time may be off.", ge=1, le=3600)
 
 
 class AlertSettings(_Group):
@@ -254,6 +274,7 @@ class Settings(BaseSettings):
     stream: StreamSettings = StreamSettings()
     deployer: DeployerSettings = DeployerSettings()
     promotion: PromotionSettings = PromotionSettings()
+    webhook: WebhookSettings = WebhookSettings()
     alerts: AlertSettings = AlertSettings()
 
     @model_validator(mode="after")
@@ -327,13 +348,39 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: if the home folder cannot be written.
         """
-        path = self.home / "secrets" / "prediction-ids"
+        return self._kept("prediction-ids", lambda: secrets.token_bytes(32))
+
+    def webhook_secret(self) -> str:
+        """What MLflow's webhooks are signed with: the setting's, else one that is made and kept likewise.
+
+        Raises:
+            SettingsError: if the home folder cannot be written.
+        """
+        given = self.webhook.secret.get_secret_value()
+        return given or self._kept("mlflow-webhook", lambda: secrets.token_urlsafe(32).encode()).decode()
+
+    def webhook_encryption_key(self) -> str:
+        """What the local MLflow encrypts that secret with in its database: a Fernet key, made and kept likewise.
+
+        Raises:
+            SettingsError: if the home folder cannot be written.
+        """
+        return self._kept("mlflow-webhook-key", lambda: base64.urlsafe_b64encode(secrets.token_bytes(32))).decode()
+
+    @property
+    def webhook_receiver(self) -> str:
+        """Where MLflow is to send its webhooks; empty if it could not reach the gateway."""
+        base = self.webhook.url.rstrip("/") or ("" if self.mlflow.url else self.gateway_url)
+        return f"{base}/v1/webhooks/mlflow" if base else ""
+
+    def _kept(self, name: str, make: Callable[[], bytes]) -> bytes:
+        path = self.home / "secrets" / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fresh = path.with_name(f"{path.name}.{os.getpid()}")
+            fresh = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
             if not path.exists():
                 fresh.touch(mode=0o600)
-                fresh.write_bytes(secrets.token_bytes(32))
+                fresh.write_bytes(make())
                 try:
                     os.link(fresh, path)
                 except FileExistsError:  # another process was first: its secret counts

@@ -123,6 +123,15 @@ class Keys:
         return f"{self.namespace}:gateways"
 
     @property
+    def wakes(self) -> str:
+        """Stream that wakes the deployer: an entry says that something wanted may have changed."""
+        return f"{{{self.namespace}}}:wakes"
+
+    def delivery(self, digest: str) -> str:
+        """Counter of how often a webhook came, by a digest of its id."""
+        return f"{{{self.namespace}:deliveries}}:{digest}"
+
+    @property
     def flushed(self) -> str:
         """Hash of stream -> position up to which it is in Parquet."""
         return f"{{{self.namespace}}}:flushed"

@@ -9,9 +9,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from core.errors import DeploymentError, DigestMismatch
+from core.errors import DeploymentError, DigestMismatch, UnsafeArtifact
 
 MANIFEST = "manifest.json"
+UNLISTED = ("MLmodel", "plots")
+"""What may stand beside the listed files in a registry: for people and for MLflow, never fetched."""
 
 
 def sha256_of(path: Path) -> str:
@@ -67,14 +69,14 @@ def install(into: Path, digest: str, download: Callable[[Path], object]) -> Path
     Args:
         into: the folder; replaced unless it holds exactly this version already.
         digest: the registered one.
-        download: puts the manifest and what it lists into the empty folder it is given; anything else it puts there
-            is dropped.
+        download: puts the manifest and what it lists into the empty folder it is given; `UNLISTED` is dropped.
 
     Returns:
         `into`.
 
     Raises:
         DigestMismatch: if a file is not the one that was registered; `into` is then left as it was.
+        UnsafeArtifact: if there is more than that, or a link.
         DeploymentError: if one is missing.
     """
     if _holds(into, digest):
@@ -101,9 +103,11 @@ def _holds(folder: Path, digest: str) -> bool:
 
 
 def _drop_unlisted(folder: Path) -> None:
-    kept = {MANIFEST, *listed_files(folder)}
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in kept:
-            path.unlink()
+    listed = {MANIFEST, *listed_files(folder)}
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            raise UnsafeArtifact(folder.name, f"holds {path.name}, which is a link")
+        if path.name in UNLISTED:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif path.name not in listed:
+            raise UnsafeArtifact(folder.name, f"holds {path.name}, which its manifest does not list")

@@ -17,7 +17,7 @@ from core.clock import to_us
 from core.errors import DependencyDown, DeploymentError
 from registry.digests import MANIFEST, install, listed_files
 from registry.mlmodel import mlmodel_yaml
-from registry.versions import Desired, VersionInfo, look_name, unknown_version
+from registry.versions import FORCE_TAG, Desired, VersionInfo, look_name, unknown_version
 
 _log = logging.getLogger(__name__)
 _FOLDER = "version"
@@ -47,7 +47,7 @@ class MlflowRegistry:
 
     def register(self, use_case: str, folder: Path, info: VersionInfo) -> str:
         """See ModelRegistry."""
-        with self._client() as client:
+        with self.client() as client:
             known = client.search_model_versions(f"name='{use_case}' and tag.`evergreen.digest`='{info.digest}'")
             if known:
                 return str(min(int(version.version) for version in known))
@@ -76,7 +76,7 @@ class MlflowRegistry:
 
     def fetch(self, use_case: str, version: str, into: Path) -> Path:
         """See ModelRegistry."""
-        with self._client() as client:
+        with self.client() as client:
             found = self._version(client, use_case, version)
 
             def download(fresh: Path) -> None:
@@ -88,12 +88,12 @@ class MlflowRegistry:
 
     def alias(self, use_case: str, name: str) -> str | None:
         """See ModelRegistry."""
-        with self._client() as client:
+        with self.client() as client:
             return self._desired(client, use_case).aliases.get(name)
 
     def set_alias(self, use_case: str, name: str, version: str | None, tags: Mapping[str, str] | None = None) -> None:
         """See ModelRegistry."""
-        with self._client() as client:
+        with self.client() as client:
             known = self._desired(client, use_case)
             if version is not None:
                 with _unknown_as(unknown_version(use_case, version)):
@@ -110,7 +110,7 @@ class MlflowRegistry:
 
     def info(self, use_case: str, version: str) -> VersionInfo:
         """See ModelRegistry."""
-        with self._client() as client:
+        with self.client() as client:
             found = self._version(client, use_case, version)
             run = client.get_run(found.run_id)
         tags = found.tags
@@ -124,11 +124,12 @@ class MlflowRegistry:
             params=dict(run.data.params),
             metrics={k: v for k, v in run.data.metrics.items() if not k.startswith(_LOOK_METRICS)},
             description=found.description or "",
+            forced=tags.get(FORCE_TAG, ""),
         )
 
     def desired(self) -> dict[str, Desired]:
         """See ModelRegistry."""
-        with self._client() as client:
+        with self.client() as client:
             names = [model.name for model in client.search_registered_models(max_results=1000)]
             # some MLflow versions leave the aliases out of what a search returns
             return {name: self._desired(client, name) for name in names}
@@ -137,7 +138,7 @@ class MlflowRegistry:
         self, use_case: str, version: str, *, at: datetime, page: Path, distances: Mapping[str, float]
     ) -> None:
         """See LookLog."""
-        with self._client() as client:
+        with self.client() as client:
             from mlflow.entities import Metric
 
             run_id, at_ms = self._version(client, use_case, version).run_id, to_us(at) // 1000
@@ -146,8 +147,8 @@ class MlflowRegistry:
             client.log_batch(run_id, metrics=found)
 
     @contextmanager
-    def _client(self) -> Iterator[Any]:
-        """The MLflow client, with whatever is wrong with the server turned into DependencyDown."""
+    def client(self) -> Iterator[Any]:
+        """MLflow's own client, for this folder alone, with whatever is wrong with the server turned into DependencyDown."""
         self._require_listening()
         if self._connected is None:
             self._connected = _connect(self.url)

@@ -12,6 +12,9 @@ from typing import Protocol
 from core.errors import DeploymentError
 from registry.digests import install
 
+FORCE_TAG = "evergreen.force"
+"""The tag of a version that says why it may become champion without a passed gate."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VersionInfo:
@@ -27,6 +30,7 @@ class VersionInfo:
         params: how it was trained, as text.
         metrics: how it did.
         description: its model card, in Markdown.
+        forced: why it may become champion without a passed gate, by its tag ``evergreen.force``; empty without one.
     """
 
     digest: str
@@ -38,6 +42,7 @@ class VersionInfo:
     params: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     description: str = ""
+    forced: str = ""
 
     def with_description(self, description: str) -> VersionInfo:
         """The same with a model card."""
@@ -100,6 +105,7 @@ class ModelRegistry(LookLog, Protocol):
         Raises:
             DeploymentError: if there is no such version.
             DigestMismatch: if a file is not the one that was registered; `into` is then left as it was.
+            UnsafeArtifact: if there are files besides those that were registered; likewise.
         """
         ...
 
@@ -158,6 +164,7 @@ class MemoryRegistry:
         self._aliases: dict[str, dict[str, str]] = {}
         self._tags: dict[str, dict[str, str]] = {}
         self._looks: dict[tuple[str, str], dict[datetime, Mapping[str, float]]] = {}
+        self._deleted: set[tuple[str, str]] = set()
 
     def register(self, use_case: str, folder: Path, info: VersionInfo) -> str:
         """See ModelRegistry."""
@@ -173,7 +180,11 @@ class MemoryRegistry:
     def fetch(self, use_case: str, version: str, into: Path) -> Path:
         """See ModelRegistry."""
         digest, kept = self.info(use_case, version).digest, self.folder(use_case, version)
-        return install(into, digest, lambda fresh: shutil.copytree(kept, fresh, dirs_exist_ok=True))
+
+        def copy(fresh: Path) -> None:
+            shutil.copytree(kept, fresh, symlinks=True, dirs_exist_ok=True)
+
+        return install(into, digest, copy)
 
     def alias(self, use_case: str, name: str) -> str | None:
         """See ModelRegistry."""
@@ -192,7 +203,8 @@ class MemoryRegistry:
     def info(self, use_case: str, version: str) -> VersionInfo:
         """See ModelRegistry."""
         infos = self._infos.get(use_case, [])
-        if version not in {str(number) for number in range(1, len(infos) + 1)}:
+        known = {str(number) for number in range(1, len(infos) + 1)}
+        if version not in known or (use_case, version) in self._deleted:
             raise unknown_version(use_case, version)
         return infos[int(version) - 1]
 
@@ -200,8 +212,20 @@ class MemoryRegistry:
         """See ModelRegistry."""
         return {
             use_case: Desired(dict(self._aliases.get(use_case, {})), dict(self._tags.get(use_case, {})))
-            for use_case in self._infos
+            for use_case, infos in self._infos.items()
+            if len([each for each in self._deleted if each[0] == use_case]) < len(infos)
         }
+
+    def tag(self, use_case: str, version: str, **changes: str) -> None:
+        """Do what a person may do in MLflow: change what is said of a version, e.g. its ``digest`` or ``forced``."""
+        self._infos[use_case][int(version) - 1] = replace(self.info(use_case, version), **changes)  # type: ignore[arg-type]
+
+    def delete(self, use_case: str, version: str) -> None:
+        """Do what a person may do in MLflow: delete a version, and with the last one the model."""
+        self.info(use_case, version)
+        self._deleted.add((use_case, version))
+        aliases = self._aliases.get(use_case, {})
+        self._aliases[use_case] = {name: kept for name, kept in aliases.items() if kept != version}
 
     def log_look(
         self, use_case: str, version: str, *, at: datetime, page: Path, distances: Mapping[str, float]

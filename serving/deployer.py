@@ -8,11 +8,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 
 from core.clock import SystemClock
 from core.decision import Decision
-from core.errors import DeploymentError, EvergreenError, StaleGeneration, Unavailable
+from core.errors import DeploymentError, StaleGeneration, Unavailable
 from core.ledger import Deployment as Deployed
 from core.ledger import Ledger
 from core.logs import configure_logging, use_case_var
@@ -20,22 +21,27 @@ from core.serving_policy import Bake
 from core.settings import Settings, load_settings
 from serving.bake_policies import BakePolicies
 from serving.deployment import ACTOR, Deployment, Stations
+from serving.doorkeeper import Doorkeeper
 from serving.draining import Draining
 from serving.gateway_report import Report
+from serving.intent import Intent
 from serving.open_inference.host import OpenInferenceHost
 from serving.open_inference.scorings import store as open_inference_store
+from serving.permission import Rules, rules_of
 from serving.reconcile import Live, Observed, plan
 from serving.refusals import Refusals
 from serving.routes import RedisRouteTable, in_flight, is_followed
 from serving.routing import Route
 from serving.standing import KIND, PASS, Standing, read_standing
-from serving.steps import Load, Smoke, Step
+from serving.steps import Load, MoveAlias, Smoke, Step
 from serving.torchserve.configuration import store
 from serving.torchserve.host import TorchServeHost
 from serving.torchserve.packer import packed_versions
 from serving.troubles import Troubles
-from serving.wanted import Wanted, read_wanted
+from serving.wakes import RedisWakes, Wakes
+from serving.wanted import Wanted
 from serving.watch import Verdict, Watch
+from serving.webhook_keeper import WebhookKeeper
 
 logger = logging.getLogger(__name__)
 _GRACE_S = 5.0  # many times the gateways' poll: a request accepted on the old route is reported well within it
@@ -73,6 +79,8 @@ class Deployer:
         grace_s: seconds a version must be idle before it is let go.
         monotonic: a clock in seconds that never goes backwards.
         bake_of: what a use case allows its new versions.
+        rules: what a version that never answered needs to become champion.
+        registry_poll_s: most seconds for which what the registry said counts; 0: it is asked each time.
     """
 
     def __init__(
@@ -83,6 +91,8 @@ class Deployer:
         grace_s: float = _GRACE_S,
         monotonic: Callable[[], float] = time.monotonic,
         bake_of: Callable[[str], Bake] = lambda _: Bake(),
+        rules: Rules | None = None,
+        registry_poll_s: float = 0.0,
     ) -> None:
         self._at = stations
         self._stop = stop
@@ -91,23 +101,35 @@ class Deployer:
         self._draining = Draining(grace_s)
         self._watch = Watch(bake_of)
         self._wanted: dict[str, Wanted] = {}
+        self._intent = Intent(stations, registry_poll_s, monotonic)
+        self._doorkeeper = Doorkeeper(stations, rules or Rules())
         self._refusals = Refusals(stations.ledger, stations.registry, stations.clock, monotonic)
         self._announced: dict[str, int] = {}
         self._troubles = Troubles(logger)
 
-    def run(self, poll_s: float) -> None:
-        """Poll until told to stop."""
+    def run(self, poll_s: float, wakes: Wakes | None = None, *, after: Callable[[], None] = lambda: None) -> None:
+        """Poll until told to stop.
+
+        Args:
+            poll_s: seconds between polls.
+            wakes: make it look earlier, and ask the registry then.
+            after: called after each poll.
+        """
         self._at.store.mkdir(parents=True, exist_ok=True, mode=0o700)
         for leftover in self._at.store.glob(".*"):  # of a deployer that was killed
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         while not self._stop.is_set():
             try:
                 self.poll()
+                after()
             except Exception as error:  # the entry point: nothing ends the deployer but a signal
                 self._troubles.note("this round", error)
             else:
                 self._troubles.over("this round")
-            self._stop.wait(poll_s)
+            if wakes is None:
+                self._stop.wait(poll_s)
+            elif wakes.wait(poll_s):
+                self._intent.look_soon()
 
     def poll(self) -> None:
         """Compare once, and act; trouble with one use case leaves the others alone.
@@ -145,21 +167,10 @@ class Deployer:
                 use_case_var.reset(token)
 
     def _read_wanted(self) -> dict[str, Wanted]:
-        """What is wanted of each use case; nothing while the registry is away, so that serving goes on as it is."""
-        try:
-            desired = self._at.registry.desired()
-        except EvergreenError as error:
-            self._troubles.note("the registry", error)
-            return {}
-        self._troubles.over("the registry")
-        wanted = {}
-        for use_case, found in desired.items():
-            wanted[use_case], faults = read_wanted(use_case, found)
-            if faults:
-                self._troubles.note(f"a tag of {use_case}", faults[0])
-            else:
-                self._troubles.over(f"a tag of {use_case}")
-            for _, version in wanted[use_case].named - self._wanted.get(use_case, Wanted()).named:
+        """What is wanted of each use case; a version that is newly named is tried, whatever it did before."""
+        wanted = self._intent.read()
+        for use_case, found in wanted.items():
+            for _, version in found.named - self._wanted.get(use_case, Wanted()).named:
                 self._refusals.forgive(use_case, version)
         self._wanted |= wanted
         return wanted
@@ -170,13 +181,14 @@ class Deployer:
             standing = read_standing(self._at.ledger, use_case)
         newest = deployments[0] if deployments else None
         live = Live(newest.version, newest.generation, newest.previous) if newest else None
+        wanted = self._doorkeeper.let_in(use_case, found.wanted, deployments, is_fresh=self._intent.is_fresh)
         refused = self._refusals.of(use_case)
-        busy = {live.version if live else None} | ({version for _, version in found.wanted.named} - refused)
+        busy = {live.version if live else None} | ({version for _, version in wanted.named} - refused)
         busy |= {*(found.route.versions if found.route else ()), *in_flight(found.reports, use_case)}
         kept = found.loaded | found.packed  # whoever lets go of both may be killed in between
         drained = self._draining.look(use_case, loaded=kept, busy=busy, now_s=self._monotonic())
         return Observed(
-            wanted=found.wanted,
+            wanted=wanted,
             live=live,
             shares={role: part.share for role, part in standing.parts.items()},
             barred=standing.barred,
@@ -213,6 +225,8 @@ class Deployer:
                 return False
             try:
                 self._deployment.take(use_case, step)
+                if isinstance(step, MoveAlias):
+                    self._intent.look_soon()
             except DeploymentError as error:
                 if not isinstance(step, (Load, Smoke)):
                     raise
@@ -246,6 +260,7 @@ def build_stations(settings: Settings) -> Stations:
         ledger=ledger,
         store=open_inference_store(settings) if elsewhere else store(settings),
         clock=SystemClock(),
+        event_time=settings.clock == "event",
     )
 
 
@@ -258,7 +273,15 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Deployer(build_stations(settings), stop, bake_of=BakePolicies(settings.models_dir)).run(settings.deployer.poll_s)
+    deployer = Deployer(
+        build_stations(settings),
+        stop,
+        bake_of=BakePolicies(settings.models_dir),
+        rules=rules_of(settings),
+        registry_poll_s=settings.deployer.registry_poll_s,
+    )
+    with closing(RedisWakes.connect(settings, stop)) as wakes:
+        deployer.run(settings.deployer.poll_s, wakes, after=WebhookKeeper(settings).keep)
     logger.info("The deployer has stopped.")
 
 

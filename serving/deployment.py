@@ -18,7 +18,11 @@ from core.clock import Clock
 from core.decision import Decision
 from core.errors import DependencyDown, DeploymentError, Unavailable
 from core.ledger import Ledger
+from registry.artifact_scan import scan_folder
+from registry.digests import verify_folder
 from registry.versions import ModelRegistry
+from serving.anchors import DIGEST, require_anchored
+from serving.asked import asked_for, event_now
 from serving.model_host import ModelHost
 from serving.routes import RouteTable, is_followed
 from serving.routing import Route
@@ -66,6 +70,7 @@ class Stations:
         ledger: where it says who answered, when and why.
         store: folder of archives that the host loads from.
         clock: tells now.
+        event_time: whether history is replayed, so that versions answer in event time.
     """
 
     registry: ModelRegistry
@@ -74,6 +79,7 @@ class Stations:
     ledger: Ledger
     store: Path
     clock: Clock
+    event_time: bool = False
 
 
 class Deployment:
@@ -137,7 +143,7 @@ class Deployment:
         archive = self._at.store / archive_name(use_case, version)
         if not fresh and archive.exists():  # serves on while the registry is away
             try:
-                self._seals.check(archive)
+                require_anchored(self._at.ledger, use_case, version, self._seals.check(archive))
                 self._register(use_case, version, archive)
                 return
             except DeploymentError as error:
@@ -155,6 +161,9 @@ class Deployment:
             try:
                 with self._timed(use_case, version, "fetch"):
                     folder = self._at.registry.fetch(use_case, version, Path(workplace) / version)
+                with self._timed(use_case, version, "scan"):
+                    require_anchored(self._at.ledger, use_case, version, verify_folder(folder))
+                    scan_folder(folder)
                 with self._timed(use_case, version, "pack"):
                     self._seals.seal(pack(folder, self._at.store, use_case=use_case, version=version))
             except DeploymentError as error:  # the workplace is gone when this is read
@@ -175,21 +184,35 @@ class Deployment:
             raise SmokeFailed(use_case, version, fault)
 
     def _deploy(self, use_case: str, step: Deploy) -> None:
+        ledger, deployments = self._at.ledger, self._at.ledger.deployments(use_case)
         reason = f"champion moved from {step.previous or 'nothing'} to {step.version}"
         if step.is_return:  # must not wait for a registry that is away
             as_of, why = self._trained_at(use_case, step.version), f"{step.previous} was taken back"
         else:
             info = self._at.registry.info(use_case, step.version)
             as_of, why = info.as_of, info.reason
-        self._at.ledger.deploy(
+        asked = asked_for(ledger, use_case, step.version, deployments)
+        digest = self._digest(use_case, step.version)
+        evidence = {"from": step.previous, "decisions": asked.decisions, "asked": asked.reason, DIGEST: digest}
+        if self._at.event_time:
+            as_of, evidence["clock"] = event_now(ledger, use_case) or as_of, "event"
+        ledger.deploy(
             use_case,
             expected_generation=step.expected_generation,
             version=step.version,
             previous=step.previous,
-            actor=ACTOR,
+            actor=asked.actor,
             reason=f"{reason}: {why}",
             as_of=as_of,
+            evidence=evidence,
         )
+
+    def _digest(self, use_case: str, version: str) -> str | None:
+        """Of what is loaded; None if its archive is gone by now."""
+        try:
+            return self._seals.check(self._at.store / archive_name(use_case, version))
+        except DeploymentError:
+            return None
 
     def _trained_at(self, use_case: str, version: str) -> datetime:
         earlier = (each.as_of for each in self._at.ledger.deployments(use_case) if each.version == version)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.decision import Decision
 from core.ledger import Deployment, Entry
+from core.settings import Settings
+from registry.versions import FORCE_TAG
 
 KIND = "promotion"
 PROMOTE, ROLLBACK, FORCE, APPROVE = "promote", "rollback", "force", "approve"
 ALLOW, HOLD, REFUSE, WITHDRAW = "allow", "hold", "refuse", "withdraw"
-FORCE_TAG = "evergreen.force"
 STANDS_FOR = (PROMOTE, FORCE, APPROVE)
 
 
@@ -26,6 +27,11 @@ class Rules:
 
     require_gate: bool = True
     second_person: bool = False
+
+
+def rules_of(settings: Settings) -> Rules:
+    """Those that are set."""
+    return Rules(settings.promotion.require_gate, settings.promotion.second_person)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +51,7 @@ class Known:
     version: str
     gate: Entry | None = None
     asks: Sequence[Entry] = ()
-    deployments: Collection[Deployment] = ()
+    deployments: Sequence[Deployment] = ()
     tagged: str = ""
 
 

@@ -24,10 +24,12 @@ from core.settings import (
 )
 from features.connection import REDIS_FAULTS
 from features.streams import Keys
+from registry.digests import MANIFEST, sha256_of
 from registry.mlflow_registry import MlflowRegistry
 from serving.routing import Route
 from stack.local import LocalStack
 from stack.processes import Process, declared_processes
+from tests.deployer_bench import pass_gate
 from tests.recording_client import BASE_LENGTH
 from tests.serving_stack import USE_CASE, is_announced, register_version, worker_pids
 from tests.torchserve_process import free_ports, use_case_file
@@ -77,7 +79,10 @@ class ChaosStack:
         """Register that many versions, each with a bias of its own."""
         known = len(self.biases)
         for bias in (0.1 * i for i in range(known, known + n)):
-            self.biases[register_version(self.registry, self._folder / f"made-{bias:.1f}", bias)] = bias
+            made = self._folder / f"made-{bias:.1f}"
+            version = register_version(self.registry, made, bias)
+            pass_gate(self.ledger, USE_CASE, version, sha256_of(made / MANIFEST))
+            self.biases[version] = bias
         return list(self.biases)[known:]
 
     def want(self, version: str) -> None:

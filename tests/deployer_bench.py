@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.clock import ManualClock
+from core.decision import Decision
 from core.ledger import Ledger
 from registry.versions import MemoryRegistry, VersionInfo
 from serving.counts import NOTHING, plus
@@ -22,6 +23,12 @@ from tests.torchserve_process import make_version
 
 NOW = datetime(2019, 3, 1, tzinfo=UTC)
 AS_OF = datetime(2019, 2, 2, tzinfo=UTC)
+
+
+def pass_gate(ledger: Ledger, use_case: str, version: str, digest: str, action: str = "promote") -> int:
+    """Write what a retrain writes of a version that it registered."""
+    verdict = Decision(action, "0.010 nats better on 2000 rows", {"digest": digest})
+    return ledger.record(use_case, "gate", verdict, actor="flow retrain", as_of=AS_OF, version=version)
 
 
 class Bench:
@@ -47,12 +54,15 @@ class Bench:
         )
         return self.deployer
 
-    def version(self, use_case: str = "toy", bias: float = 0.0) -> str:
-        """Register a version and return its number."""
+    def version(self, use_case: str = "toy", bias: float = 0.0, *, passed: bool = True) -> str:
+        """Register a version that has passed its gate, or has none, and return its number."""
         folder = make_version(self.folder / "made" / f"{use_case}{bias}", use_case=use_case, bias=bias)
         digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
         info = VersionInfo(digest=digest, as_of=AS_OF, reason="drift", fingerprint="f", log_loss=0.5)
-        return self.registry.register(use_case, folder, info)
+        version = self.registry.register(use_case, folder, info)
+        if passed:
+            pass_gate(self.ledger, use_case, version, digest)
+        return version
 
     def champion(self, version: str, use_case: str = "toy") -> None:
         """Move the alias."""

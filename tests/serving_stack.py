@@ -20,6 +20,7 @@ import redis
 from core.clock import SystemClock
 from core.ledger import Ledger
 from core.settings import Settings
+from registry.digests import MANIFEST, sha256_of
 from registry.versions import MemoryRegistry, ModelRegistry, VersionInfo
 from serving.bake_policies import BakePolicies
 from serving.deployer import Deployer
@@ -30,6 +31,7 @@ from serving.torchserve.host import TorchServeHost
 from serving.torchserve.tokens import Tokens
 from stack.environment import settings_environment
 from tests.conftest import free_port
+from tests.deployer_bench import pass_gate
 from tests.torchserve_process import make_version, start, torchserve_settings, use_case_file, wait_until_up
 
 ROOT = Path(__file__).parents[1]
@@ -127,7 +129,10 @@ class ServingStack:
 
     def register(self, bias: float, **options: Any) -> str:
         """Register a version; `options` are those of `make_version`."""
-        return register_version(self.registry, self.folder / f"made-{time.monotonic_ns()}", bias, **options)
+        made = self.folder / f"made-{time.monotonic_ns()}"
+        version = register_version(self.registry, made, bias, **options)
+        pass_gate(self.ledger, USE_CASE, version, sha256_of(made / MANIFEST))
+        return version
 
     def worker_pids(self, version: str) -> list[int]:
         """The processes that are ready to answer for a version."""

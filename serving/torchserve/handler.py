@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Handler:
         folder = Path(context.system_properties["model_dir"])
         self._version = str(context.manifest["model"]["modelVersion"])
         version_var.set(self._version)
+        sys.dont_write_bytecode = True  # so that nothing may be in the version's folder but what was packed
         try:
             settings = load_settings()
             ArchiveSeals(seals(settings)).check_unpacked(folder)

@@ -44,8 +44,11 @@ class ArchiveSeals:
         except (OSError, KeyError, zipfile.BadZipFile) as error:
             raise DeploymentError(f"The archive {archive} cannot be sealed ({error}). Deploy it again.") from error
 
-    def check(self, archive: Path) -> None:
+    def check(self, archive: Path) -> str:
         """Return if an archive is the one that was sealed.
+
+        Returns:
+            SHA-256 of its manifest, which is the version's digest.
 
         Raises:
             DigestMismatch: if it was changed since.
@@ -59,6 +62,7 @@ class ArchiveSeals:
         except OSError as error:
             raise DeploymentError(f"The archive {archive} cannot be read ({error}). Deploy it again.") from error
         _compare(archive, sealed["archive"], found)
+        return sealed["manifest"]
 
     def check_unpacked(self, folder: Path) -> None:
         """Return if an unpacked archive's manifest is one that was sealed; where nothing is sealed, any is.

@@ -152,7 +152,7 @@ def _switch_under_load(stack: Stack) -> None:
     assert [d.version for d in reversed(stack.ledger.deployments("toy"))] == ["1", "2", "1", "3"]
     assert stack.host.loaded() == {"toy": {"1", "3"}}
     seconds = [entry.evidence["seconds"] for entry in stack.ledger.entries("toy", kind="deployment")]
-    assert [set(s) for s in reversed(seconds)][:2] == [{"fetch", "pack", "register", "smoke", "route"}] * 2
+    assert [set(s) for s in reversed(seconds)][:2] == [{"fetch", "scan", "pack", "register", "smoke", "route"}] * 2
 
 
 def _survive_a_crash(stack: Stack) -> None:

@@ -34,7 +34,7 @@ def test_the_champion_is_put_into_service_and_recorded(bench: Bench) -> None:
     assert bench.routes.routes() == {"toy": Route("1", 1)}
     (entry,) = bench.ledger.entries("toy", kind="deployment")
     assert (entry.action, entry.version, entry.as_of) == ("deploy", "1", AS_OF)
-    assert set(entry.evidence["seconds"]) == {"fetch", "pack", "register", "smoke", "route"}
+    assert set(entry.evidence["seconds"]) == {"fetch", "scan", "pack", "register", "smoke", "route"}
     live = bench.ledger.live("toy")
     assert live is not None and live.reason == "champion moved from nothing to 1: drift"
 
