@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from core.errors import RequestError
+from serving.gateway.problems import TooManyLogIns
 
 _WINDOW_S = 60
 _EACH, _ALL = 10, 300
 _MOST_ADDRESSES = 1024
-
-
-class TooManyLogIns(RequestError):
-    """Too many log-ins failed within the last minute.
-
-    Args:
-        retry_after_s: when another one is looked at, in seconds from now.
-    """
-
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(
-            "Too many log-ins have failed within a minute.", remedy=f"Try again in {math.ceil(retry_after_s)} s."
-        )
-        self.retry_after_s = retry_after_s
 
 
 class LoginLimit:

@@ -25,8 +25,8 @@ from serving.gateway.console.reports import SANDBOX, read_report
 from serving.gateway.console.sessions import LOGIN_COOKIE, Sessions
 from serving.gateway.console.state import LedgerFacts, State
 from serving.gateway.console.timeline import KINDS, rows
-from serving.gateway.console.visitors import LogInFirst, Stale, Visitor, Visitors, require_own_origin
-from serving.gateway.problems import UnknownPath, problem_for
+from serving.gateway.console.visitors import Visitor, Visitors, require_own_origin
+from serving.gateway.problems import LogInFirst, StaleForm, UnknownPath, problem_for
 from serving.keys.audit import AdminAudit, Caller
 
 _PAGE_ROWS = 50
@@ -206,7 +206,7 @@ class Console:
         try:
             self._limit.require_room(address)
             if not self._sessions.is_login_token(request.cookies.get(LOGIN_COOKIE), form.get("token", "")):
-                raise Stale
+                raise StaleForm
             presented = form.get("key", "").strip()[:_LONGEST_KEY].encode()
             key = self._access.check(presented, None, None) if presented else None
             if key is None:
@@ -227,7 +227,7 @@ class Console:
         form = await read_form(request)
         found = self._visitors.of_cookie(request)
         if found is None or not self._sessions.is_token(found[1], form.get("token", "")):
-            raise Stale
+            raise StaleForm
         response = _to(PATH)
         self._renderer.end_session(response)
         return response

@@ -7,23 +7,13 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
-from core.errors import Forbidden, RequestError, Unauthorized
+from core.errors import Forbidden, Unauthorized
 from serving.gateway.access import Access
 from serving.gateway.console.sessions import COOKIE, Claim, Sessions
 from serving.gateway.exchange import header
+from serving.gateway.problems import LogInFirst, StaleForm
 from serving.keys.audit import Caller
 from serving.keys.key import Key
-
-
-class LogInFirst(Unauthorized):
-    """The page needs a key, and nobody is logged in."""
-
-
-class Stale(RequestError):
-    """A form does not belong to the session, or the session is over."""
-
-    def __init__(self) -> None:
-        super().__init__("The form was not sent from a page of your session.", remedy="Go back, reload, and try again.")
 
 
 @dataclass(frozen=True)
@@ -122,7 +112,7 @@ class Visitors:
 
         Raises:
             LogInFirst: if nobody is logged in.
-            Stale: if the form is not one of their session's.
+            StaleForm: if the form is not one of their session's.
             Forbidden: if they may only look.
         """
         require_own_origin(request)
@@ -130,7 +120,7 @@ class Visitors:
         if visitor.claim is None:
             raise LogInFirst("Log in with a key of the scope admin to act.")
         if not self._sessions.is_token(visitor.claim, token):
-            raise Stale
+            raise StaleForm
         if not visitor.is_admin:
             raise Forbidden(
                 f"The key {visitor.name} may look, and not act.", "Log in with a key that has the scope admin."
@@ -142,10 +132,10 @@ def require_own_origin(request: Request) -> None:
     """Return unless a browser says that a form was sent from another site.
 
     Raises:
-        Stale: if it was.
+        StaleForm: if it was.
     """
     headers = request.headers
     site, origin = headers.get("sec-fetch-site", "same-origin"), headers.get("origin")
     is_foreign = origin is not None and origin.partition("://")[2] != headers.get("host", "")
     if site not in ("same-origin", "none") or is_foreign:
-        raise Stale
+        raise StaleForm
