@@ -15,7 +15,7 @@ from serving.gateway.console.words import number
 
 _TOLD = ("answers", "facts", "policy", "fired", "trigger", "stages", "faults")
 _MEASURES = {"log_loss": "log-loss", "auc": "AUC", "brier": "Brier", "calibration_error": "calibration error"}
-_DEEPEST, _LONGEST = 4, 40
+_DEEPEST, _LONGEST, _FEW = 4, 40, 8
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,9 @@ def lines(found: Any, depth: int = 0) -> Iterator[Line]:
             yield Line(depth, told, str(Bounded(value["value"], value["low"], value["high"])))
         elif _is_plain(value) or depth >= _DEEPEST:
             yield Line(depth, told, _text(value))
+        elif not isinstance(found, Mapping) and isinstance(value, Mapping) and all(map(_is_plain, value.values())):
+            said = (f"{key.replace('_', ' ')} {_text(each)}" for key, each in value.items() if each is not None)
+            yield Line(depth, told, ", ".join(said))
         else:
             yield Line(depth, told, "")
             yield from lines(value[:_LONGEST] if isinstance(value, list) else value, depth + 1)
@@ -134,6 +137,8 @@ def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
+        if len(value) > _FEW and all(isinstance(each, int | float) for each in value):
+            return f"{len(value)} numbers, {_text(min(value))} to {_text(max(value))}"
         more = f", … ({len(value)} in all)" if len(value) > _LONGEST else ""
         return ", ".join(_text(each) for each in value[:_LONGEST]) + more
     return str(value) if not isinstance(value, Mapping) else orjson.dumps(value).decode()

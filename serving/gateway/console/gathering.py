@@ -109,9 +109,9 @@ class Gatherer:
         except TimeoutError:
             return Found(None, f"there was no answer within {_TIMEOUT_S:g} s")
         except EvergreenError as error:
-            return Found(None, f"{error}")
+            return Found(None, f"{error}".partition("does not answer: ")[2] or f"{error}")
         except SQLAlchemyError as error:  # the driver's own words may name hosts and users
-            return Found(None, f"The ledger's database does not answer: {type(error).__name__}")
+            return Found(None, type(error).__name__)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Do what blocks in one of the console's few threads; left to itself if nobody waits for it any more."""

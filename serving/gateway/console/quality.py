@@ -174,7 +174,7 @@ def performance(looks: Sequence[Entry], deployments: Sequence[Deployment]) -> Pe
         chart=line_chart(
             [Point(at=p.at, value=p.log_loss.value, low=p.log_loss.low, high=p.log_loss.high, title=_title(p))
              for p in curve],
-            list(_references(measured)),
+            list(_references(measured, {d.version: d.as_of for d in deployments})),
             [(d.as_of, f"v{d.version}") for d in sorted(deployments, key=lambda d: d.as_of)],
         ),
     )  # fmt: skip
@@ -234,13 +234,16 @@ def _curve(measured: Sequence[tuple[Entry, Mapping[str, Any]]]) -> Iterator[Meas
     yield from sorted(found.values(), key=lambda each: each.at)
 
 
-def _references(measured: Sequence[tuple[Entry, Mapping[str, Any]]]) -> Iterator[tuple[datetime, float]]:
+def _references(
+    measured: Sequence[tuple[Entry, Mapping[str, Any]]], since: Mapping[str, datetime]
+) -> Iterator[tuple[datetime, float]]:
+    """What each version's log-loss is held against, from when it answered first, or was looked at first."""
     last = None
     for entry, facts in reversed(measured):
         reference = facts.get("reference_log_loss")
         if reference is not None and reference != last:
             last = reference
-            yield entry.as_of, reference
+            yield min(since.get(str(facts.get("version")), entry.as_of), entry.as_of), reference
 
 
 def _columns(found: Mapping[str, Any], scores: Mapping[str, float]) -> Iterator[Column]:

@@ -102,7 +102,7 @@ class Console:
         self._require_seen(visitor, use_case)
         kind, older = kind if kind in KINDS else "", int(before) if before.isdigit() and len(before) < 18 else None
         whose = use_case if kind != "admin" else "*"
-        if whose == "*" and not visitor.is_admin:
+        if whose == "*" and not visitor.sees_administration:
             raise LogInFirst("Who administered what is shown to those who may do so.")
         found = await self._gatherer.ask(
             lambda: self._gatherer.ledger.entries(whose, kind=kind or None, before=older, limit=_PAGE_ROWS + 1)
@@ -124,7 +124,7 @@ class Console:
                                     detail=found.problem, remedy="Reload in a moment.")  # fmt: skip
         entry = found.value
         is_hidden = entry is not None and not visitor.sees(entry.use_case)
-        if entry is None or is_hidden or (entry.kind == "admin" and not visitor.is_admin):
+        if entry is None or is_hidden or (entry.kind == "admin" and not visitor.sees_administration):
             raise UnknownPath(f"The ledger has no decision {id[:20]}.", remedy="See the timeline of the use case.")
         reports = [each for each in (await self._reports(entry.use_case)) if each.at == entry.as_of]
         return await self._page(

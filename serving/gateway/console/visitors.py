@@ -37,12 +37,19 @@ class Visitor:
     @property
     def name(self) -> str:
         """What they are called; empty if nobody is logged in."""
-        return self.key.name if self.key and self.claim else ""
+        if self.key is None or self.claim is None:
+            return ""
+        return self.key.name if self.key.id != "setting" else "key of the settings"
 
     @property
     def is_admin(self) -> bool:
         """Whether they may act."""
-        return self.claim is not None and self.key is not None and "admin" in self.key.scopes
+        return self.claim is not None and self.sees_administration
+
+    @property
+    def sees_administration(self) -> bool:
+        """Whether they may see who administered what."""
+        return self.key is not None and "admin" in self.key.scopes
 
     @property
     def actor(self) -> str:
