@@ -43,7 +43,7 @@ T = TypeVar("T")
 _FRESH_S, _AWAY_S = 2.0, 5.0
 _TIMEOUT_S = 4.0
 _LOOKS, _NEWEST, _FEW, _ALERTS = 120, 150, 20, 200
-_THREADS = 4
+_THREADS = 2  # for each source, so that one that hangs keeps none from another
 
 
 class Gatherer:
@@ -70,7 +70,7 @@ class Gatherer:
         self.aliases = AliasClient(settings.mlflow_url, _TIMEOUT_S)
         self.flows = FlowRuns(settings.prefect_api_url, _TIMEOUT_S)
         self._routes, self._metrics = routes, metrics
-        self._threads = anyio.CapacityLimiter(_THREADS)
+        self._threads: dict[str, anyio.CapacityLimiter] = {}
         self._known: dict[str, tuple[float, Found[Any]]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
 
@@ -83,7 +83,7 @@ class Gatherer:
             self.find("prefect", lambda: read_flows(self.flows)),
             self.find(f"reports {name}", lambda: list_reports(self.settings.home / "reports" / name)),
         )
-        buckets = self._metrics.stage_buckets(name)
+        buckets = await self.in_thread(lambda: self._metrics.stage_buckets(name))
         return State(
             use_case=self.use_cases[name], now=SystemClock().now(), is_replay=self.settings.clock == "event",
             ledger=ledger, features=features, registry=registry, flows=flows, route=self._routes.find(name),
@@ -97,15 +97,15 @@ class Gatherer:
             until, known = self._known.get(key, (0.0, None))
             if known is not None and time.monotonic() < until:
                 return cast(Found[T], known)
-            found = await self.ask(read)
+            found = await self.ask(read, key.partition(" ")[0])
             self._known[key] = (time.monotonic() + (_AWAY_S if found.problem else _FRESH_S), found)
             return found
 
-    async def ask(self, read: Callable[[], T]) -> Found[T]:
+    async def ask(self, read: Callable[[], T], source: str = "ledger") -> Found[T]:
         """What `read` says now, within a few seconds."""
         try:
             with anyio.fail_after(_TIMEOUT_S):
-                return Found(await self.in_thread(read))
+                return Found(await self.in_thread(read, source))
         except TimeoutError:
             return Found(None, f"there was no answer within {_TIMEOUT_S:g} s")
         except EvergreenError as error:
@@ -113,9 +113,10 @@ class Gatherer:
         except SQLAlchemyError as error:  # the driver's own words may name hosts and users
             return Found(None, type(error).__name__)
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
+    async def in_thread(self, work: Callable[[], T], source: str = "page") -> T:
         """Do what blocks in one of the console's few threads; left to itself if nobody waits for it any more."""
-        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._threads)
+        limiter = self._threads.setdefault(source, anyio.CapacityLimiter(_THREADS))
+        return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=limiter)
 
     def forget(self) -> None:
         """Ask everything anew the next time: something was just changed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -88,13 +89,15 @@ class Console:
         """All use cases."""
         visitor = self._visitors.visitor(request)
         names = visitor.seen(self._gatherer.use_cases)
-        states = [await self._gatherer.state(name) for name in names]
-        return await self._page(visitor, "overview.html", pages=[page(state) for state in states])
+        states = await asyncio.gather(*(self._gatherer.state(name) for name in names))
+        pages = await self._gatherer.in_thread(lambda: [page(state) for state in states])
+        return await self._page(visitor, "overview.html", pages=pages)
 
     async def use_case(self, request: Request, use_case: str) -> Response:
         """One use case."""
         visitor, state = await self._look(request, use_case)
-        return await self._page(visitor, "use_case.html", page=page(state), links=state.links)
+        shown = await self._gatherer.in_thread(lambda: page(state))
+        return await self._page(visitor, "use_case.html", page=shown, links=state.links)
 
     async def decisions(self, request: Request, use_case: str, kind: str = "", before: str = "") -> Response:
         """The timeline, page by page."""
