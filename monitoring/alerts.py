@@ -166,6 +166,16 @@ def _of_event(entry: Entry) -> Alert | None:
             return _alert(entry, f"retrain/{trigger}", NOTICE, f"a retrain is called for: {trigger}")
         case "aftermath", "rollback":
             return _alert(entry, f"aftermath/{version}", PAGE, f"version {version} is taken back", history)
+        case "promotion", "hold":
+            return _alert(
+                entry, f"held/{version}", PAGE, f"version {version} waits", f"evergreen approve {name} {version}"
+            )
+        case "promotion", "refuse":
+            return _alert(entry, f"held/{version}", PAGE, f"version {version} may not become champion", history)
+        case "deployment", "orphan":
+            return _alert(entry, f"orphan/{version}", PAGE, f"version {version}, which answers, was deleted", history)
+        case "deployment", "rollback" if entry.evidence.get("by_hand"):
+            return _alert(entry, f"bake/{version}", NOTICE, f"version {version} is taken back by hand", history)
         case "deployment", "rollback":
             return _alert(entry, f"bake/{version}", PAGE, f"version {version} is taken back", history)
         case "deployment", "refuse":

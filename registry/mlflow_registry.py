@@ -148,7 +148,7 @@ class MlflowRegistry:
 
     @contextmanager
     def client(self) -> Iterator[Any]:
-        """MLflow's own client, for this folder alone, with whatever is wrong with the server turned into DependencyDown."""
+        """MLflow's own client, for this folder alone; what is wrong with the server turns into DependencyDown."""
         self._require_listening()
         if self._connected is None:
             self._connected = _connect(self.url)

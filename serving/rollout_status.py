@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from core.ledger import Deployment
+    from core.ledger import Deployment, Entry
     from serving.gateway_report import Report
     from serving.routing import Route
     from serving.standing import Standing
@@ -52,6 +52,8 @@ class RolloutStatus:
         canary: None without one.
         shadow: None without one.
         barred: role -> version that was taken back and may not have it before its alias was gone.
+        held: ``version``, ``action``, ``reason`` and ``since`` of the promotion that waits or is refused; None if none.
+        orphan: whether the version that answers was deleted in MLflow.
         versions: what was counted, by version.
     """
 
@@ -59,6 +61,8 @@ class RolloutStatus:
     canary: PartStatus | None = None
     shadow: PartStatus | None = None
     barred: Mapping[str, str] = field(default_factory=dict)
+    held: Mapping[str, str] | None = None
+    orphan: bool = False
     versions: Mapping[str, VersionCounts] = field(default_factory=dict)
 
 
@@ -68,6 +72,7 @@ def rollout_status(
     reports: Iterable[Report],
     deployments: Sequence[Deployment],
     standing: Standing | None,
+    entries: Sequence[Entry] = (),
 ) -> RolloutStatus:
     """What stands.
 
@@ -77,6 +82,7 @@ def rollout_status(
         reports: what they say.
         deployments: newest first.
         standing: by the ledger.
+        entries: the newest that hold a promotion, refuse or withdraw it, or say that a version is gone; newest first.
     """
 
     def part(role: str, version: str, percent: float | None = None) -> PartStatus:
@@ -90,8 +96,24 @@ def rollout_status(
         canary=parts.get("canary"),
         shadow=parts.get("shadow"),
         barred=dict(standing.barred) if standing else {},
+        held=_held(entries, deployments),
+        orphan=any(
+            entry.action == "orphan" and entry.evidence.get("generation") == deployments[0].generation
+            for entry in entries
+            if deployments
+        ),
         versions=_counts(use_case, reports),
     )
+
+
+def _held(entries: Sequence[Entry], deployments: Sequence[Deployment]) -> Mapping[str, str] | None:
+    from serving.permission import KIND, held
+
+    waits = held([entry for entry in entries if entry.kind == KIND], deployments[0] if deployments else None)
+    if waits is None or waits.version is None:
+        return None
+    since = waits.recorded_at.isoformat()
+    return {"version": waits.version, "action": waits.action, "reason": waits.reason, "since": since}
 
 
 def _counts(use_case: str, reports: Iterable[Report]) -> dict[str, VersionCounts]:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from core.errors import EvergreenError, SettingsError
-from stack.commands import compare, inspect, lifecycle, rollout, show, versions
+from stack.commands import compare, history, inspect, lifecycle, promotion, rollout, show, versions
 from stack.commands import explain as explain_command
 from stack.commands import export as export_command
 from stack.commands import features as feature_commands
@@ -32,8 +32,8 @@ app.add_typer(keys, name="keys")
 
 for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
-    versions.retrain, versions.promote, versions.rollback, versions.history, explain_command.explain,
-    replay_command.replay, rollout.canary, rollout.shadow,
+    versions.retrain, promotion.promote, promotion.approve, promotion.rollback, history.history,
+    explain_command.explain, replay_command.replay, rollout.canary, rollout.shadow,
     compare.compare, export_command.export, lifecycle.demo,
 ):  # fmt: skip
     app.command()(command)

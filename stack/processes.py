@@ -197,7 +197,14 @@ def _mlflow(settings: Settings) -> Process:
             *("--artifacts-destination", str(folder / "artifacts")),
         )
         # job execution would start six more processes, for features that are not used here
-        return Command(argv, folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **single_threaded()})
+        webhooks = {
+            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": settings.webhook_encryption_key(),
+            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",  # the gateway is on this machine
+            "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+            "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "5",
+            "MLFLOW_WEBHOOK_CACHE_TTL": "5",
+        }
+        return Command(argv, folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **webhooks, **single_threaded()})
 
     return Process(
         name="mlflow",

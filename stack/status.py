@@ -230,6 +230,7 @@ def _use_case(ledger: Ledger | None, name: str, features: FeatureStatus) -> UseC
     aftermaths = ledger.entries(name, kind="aftermath", limit=1) if ledger else []
     alerts = ledger.entries(name, kind="alert", limit=_ALERTS) if ledger else []
     decisions = ledger.entries(name, limit=_DECISIONS) if ledger else []
+    waits = ledger.entries(name, actions=("hold", "refuse", "withdraw", "orphan"), limit=_TRIGGERS) if ledger else []
     looks = [entry for entry in triggers if entry.actor == _MONITOR]
     told = [entry for entry in decisions if (entry.kind, entry.action) not in _QUIET]
     judged = read_judged(looks[0] if looks else None, aftermaths[0] if aftermaths else None, alerts)
@@ -240,7 +241,7 @@ def _use_case(ledger: Ledger | None, name: str, features: FeatureStatus) -> UseC
         since=live.deployed_at.isoformat() if live else None,
         generation=live.generation if live else None,
         routed_version=route.version if route else None,
-        split=rollout_status(name, route, features.reports, deployments, standing),
+        split=rollout_status(name, route, features.reports, deployments, standing, waits),
         monitor=entry_json(looks[0]) if looks else None,
         audit=entry_json(audits[0]) if audits else None,
         views=features.views.get(name, {}),

@@ -47,6 +47,7 @@ from serving.gateway.store import RedisStore, Store
 from serving.gateway.tallies import Tallies
 from serving.gateway.tracing import Tracing, build_tracing
 from serving.gateway.watching import Watch
+from serving.gateway.webhook import MlflowWebhook
 from serving.keys.sql_store import SqlKeyStore
 from serving.keys.store import KeyStore, MemoryKeyStore
 from serving.open_inference.server import require_host_settings
@@ -133,6 +134,10 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     pages = build_pages(use_cases, outside.store, routes, metrics, control, lifespan)
     if console is not None:
         pages.include_router(console.routes())
+    webhook = MlflowWebhook(
+        outside.store, keys, secret=settings.webhook_secret(), tolerance_s=settings.webhook.tolerance_s
+    )
+    pages.include_router(webhook.routes())
     _describe_all(pages, settings, use_cases, sources)
     most, secret = settings.gateway.max_events, settings.signing_secret()
 

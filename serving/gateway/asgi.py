@@ -14,6 +14,7 @@ from serving.gateway.json_body import ClientGone, read_body
 from serving.gateway.metrics import GatewayMetrics
 from serving.gateway.open_inference.asgi import OpenInferencePages
 from serving.gateway.problems import WrongMethod
+from serving.gateway.webhook import PATH as WEBHOOK
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -22,6 +23,7 @@ _HOT_METHODS = ("POST", "OPTIONS")
 _PROBES = ("/healthz", "/readyz")
 _ADMIN = "/v1/admin/"  # looks at keys itself, so that refusals too get into the ledger
 _CONSOLE = "/console"  # likewise, as it logs people in
+_SIGNED = (WEBHOOK,)  # proven by a signature, not by a key
 ALLOWED = Reply(204, b"", ((b"allow", ", ".join(_HOT_METHODS).encode()),))
 """The answer to OPTIONS for a call that carries traffic."""
 
@@ -69,7 +71,7 @@ class Gateway:
         elif self._open_inference.owns(path):
             if (reply := await self._open_inference.answer(scope, receive)) is not None:
                 await _send(send, reply if scope["method"] != "HEAD" else replace(reply, body=b""))
-        elif path in _PROBES or path == _CONSOLE or path.startswith((_ADMIN, f"{_CONSOLE}/")):
+        elif path in (*_PROBES, *_SIGNED, _CONSOLE) or path.startswith((_ADMIN, f"{_CONSOLE}/")):
             await self._page(scope, receive, send)
         else:
             await self._other(path, scope, receive, send)

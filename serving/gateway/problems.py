@@ -112,6 +112,17 @@ class TooManyLogIns(errors.RequestError):
         self.retry_after_s = retry_after_s
 
 
+class BadSignature(errors.RequestError):
+    """A webhook is not proven to come from who it says, or came before."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(
+            detail,
+            field="X-MLflow-Signature",
+            remedy="Sign it with EVERGREEN_WEBHOOK__SECRET, anew each time, and check the clocks of both machines.",
+        )
+
+
 class StreamFull(errors.Overloaded):
     """What a client sends comes faster than it is read: it is for the client to slow down."""
 
@@ -183,6 +194,7 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     LogInFirst: 401,
     StaleForm: 403,
     TooManyLogIns: 429,
+    BadSignature: 401,
     UnknownVersion: 404,
     UnsupportedEncoding: 415,
     InvalidFields: 422,

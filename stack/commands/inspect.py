@@ -89,6 +89,7 @@ def _show(found: Status) -> None:
         parts = (_part(part) for part in (split.champion, split.canary, split.shadow))
         table.add_row(use_case.name, use_case.champion or "–", since, *parts, said)
     out().print(table)
+    _show_held(found)
     _show_versions(found)
     _show_judged(found)
     if found.freshness:
@@ -100,6 +101,17 @@ def _show(found: Status) -> None:
     _show_features(found)
     for problem in found.problems:
         out().print(f"Problem: {problem}", markup=False)
+
+
+def _show_held(found: Status) -> None:
+    for each in found.use_cases:
+        if each.split.held:
+            waits = each.split.held
+            said = "waits" if waits["action"] == "hold" else "is refused"
+            out().print(f"Held for {each.name}: version {waits['version']} {said}: {waits['reason']}", markup=False)
+        if each.split.orphan:
+            gone = f"version {each.champion} of {each.name} answers, and was deleted in MLflow"
+            out().print(f"Problem: {gone}. Promote another one: evergreen promote {each.name} VERSION", markup=False)
 
 
 def _part(part: PartStatus | None) -> str:

@@ -21,6 +21,7 @@ from stack.commands.versions import (
     opened_ledger,
     record_by_hand,
     require_declared,
+    wake_deployer,
 )
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def end_share(settings: Settings, use_case: str, role: str, decision: Decision, 
     if version is None:
         raise DeploymentError(f"{use_case} has no {role} to end. See: evergreen status")
     registry.set_alias(use_case, role, None)
+    wake_deployer(settings)
     began = SystemClock().now()
     with opened_ledger(settings) as ledger:
         told = Decision(decision.action, decision.reason, {"alias": role, **decision.evidence})
@@ -108,6 +110,7 @@ def _begin(
         with err().status(f"moving the alias {role}"):
             registry = MlflowRegistry(settings.mlflow_url)
             registry.set_alias(use_case, role, version, {PERCENT_TAGS[role]: f"{percent:g}"})
+            wake_deployer(settings)
         record_by_hand(ledger, use_case, Decision(role, reason, {"alias": role, "percent": percent}), version)
         if within_s:
             _await(settings, ledger, use_case, role, Share(version, percent), began, within_s)

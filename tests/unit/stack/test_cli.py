@@ -5,15 +5,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.clock import ManualClock
 from core.decision import Decision
 from core.discovery import discover
-from core.errors import DeploymentError
+from core.errors import DependencyDown, DeploymentError
 from core.ledger import Ledger
 from core.policy import Policy
 from monitoring.alerts import Alert
@@ -25,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 AS_OF = datetime(2019, 2, 2, tzinfo=UTC)
 COMMANDS = (
     "up", "down", "status", "doctor", "check", "retrain", "promote", "rollback", "history", "demo", "canary", "shadow",
-    "compare", "export", "replay", "explain",
+    "compare", "export", "replay", "explain", "approve",
 )  # fmt: skip
 
 
@@ -33,6 +34,7 @@ class Registry:
     """Stands for MLflow: three versions and an alias."""
 
     moved: tuple[str, str, str] | None = None
+    is_away = False
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -42,6 +44,9 @@ class Registry:
             raise DeploymentError(f"{use_case} has no version {version}.")
 
     def set_alias(self, use_case: str, name: str, version: str) -> None:
+        self.info(use_case, version)
+        if Registry.is_away:
+            raise DependencyDown("MLflow", "connection refused")
         Registry.moved = (use_case, name, version)
 
 
@@ -50,7 +55,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("EVERGREEN_MODELS_DIR", str(ROOT / "models"))
     monkeypatch.setattr("registry.mlflow_registry.MlflowRegistry", Registry)
-    Registry.moved = None
+    Registry.moved, Registry.is_away = None, False
     return tmp_path / "home"
 
 
@@ -71,6 +76,11 @@ def evergreen(*arguments: str) -> int:
         except SystemExit as end:
             return int(end.code or 0)
     return 0
+
+
+def passed(ledger: Ledger, version: str) -> None:
+    better = Decision("promote", "0.010 nats better")
+    ledger.record("taxi_tip", "gate", better, actor="flow retrain", as_of=AS_OF, version=version)
 
 
 def deploy(ledger: Ledger, *versions: str) -> None:
@@ -268,28 +278,91 @@ def test_history_is_shown_newest_first(ledger: Ledger, capsys: pytest.CaptureFix
     assert "flow retrain" in capsys.readouterr().out
 
 
+def test_what_answered_at_a_moment_is_told(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home.mkdir()
+    clock = ManualClock(datetime(2026, 11, 1, tzinfo=UTC))
+    with closing(Ledger(f"sqlite:///{home / 'ledger.db'}", clock)) as ledger:
+        ledger.migrate()
+        for generation, (version, day) in enumerate((("1", 1), ("2", 3), ("1", 5))):
+            ledger.deploy(
+                "taxi_tip", expected_generation=generation, version=version, previous=None, actor="eva (evergreen)",
+                reason="champion moved", as_of=datetime(2019, 2, day, tzinfo=UTC),
+                evidence={"clock": "event", "asked": "better on shops"},
+            )  # fmt: skip
+            clock.advance(timedelta(hours=1))
+        ledger.deploy(
+            "taxi_tip", expected_generation=3, version="3", previous="1", actor="MLflow", reason="champion moved",
+            as_of=datetime(2019, 2, 1, tzinfo=UTC),
+        )  # fmt: skip
+    assert evergreen("history", "taxi_tip", "--at", "2019-02-03T10:00Z") == 0
+    said = capsys.readouterr().out
+    assert "Version 2 of taxi_tip answered at 2019-02-03 10:00:00 UTC: generation 2, since 2019-02-03" in said
+    assert "by eva (evergreen): champion moved (better on shops)" in said
+    for moment, version in (("2019-02-06", "1"), ("2026-11-01T02:59Z", "1"), ("2026-11-01T04:00+01:00", "3")):
+        assert evergreen("history", "taxi_tip", "--at", moment, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["version"] == version
+    assert evergreen("history", "taxi_tip", "--at", "2019-01-31T23:59Z") == 1
+    assert "Nothing answered" in capsys.readouterr().out
+    assert evergreen("history", "taxi_tip", "--at", "yesterday") == 2
+
+
 def test_promote_moves_the_alias_and_is_recorded(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    passed(ledger, "2")
     assert evergreen("promote", "taxi_tip", "2", "--reason", "looks better", "--no-wait") == 0
     assert Registry.moved == ("taxi_tip", "champion", "2")
+    moved, entry = ledger.entries("taxi_tip", kind="promotion")
+    assert (entry.action, entry.reason, entry.version, moved.action) == ("promote", "looks better", "2", "moved")
+
+
+def test_a_version_without_a_passed_gate_has_to_be_forced(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    assert evergreen("promote", "taxi_tip", "2", "--no-wait") == 1
+    assert Registry.moved is None and "has passed no gate" in capsys.readouterr().err
+    assert evergreen("promote", "taxi_tip", "2", "--no-wait", "--force") == 2
+    assert evergreen("promote", "taxi_tip", "2", "--no-wait", "--force", "--reason", "labels are late") == 0
+    assert Registry.moved == ("taxi_tip", "champion", "2")
+    assert ledger.entries("taxi_tip", kind="promotion", actions=("force",))[0].reason == "labels are late"
+
+
+def test_promote_waits_for_another_person_where_two_have_to(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EVERGREEN_PROMOTION__SECOND_PERSON", "true")
+    passed(ledger, "2")
+    assert evergreen("promote", "taxi_tip", "2") == 1
+    assert "another person must approve: evergreen approve taxi_tip 2" in capsys.readouterr().out
+    assert evergreen("approve", "taxi_tip", "2", "--no-wait") == 1
+    assert "cannot approve it as well" in capsys.readouterr().err
+    monkeypatch.setattr("getpass.getuser", lambda: "somebody else")
+    assert evergreen("approve", "taxi_tip", "2", "--reason", "read the card", "--no-wait") == 0
+
+
+def test_what_is_asked_while_mlflow_is_away_is_kept(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    passed(ledger, "2")
+    Registry.is_away = True
+    assert evergreen("promote", "taxi_tip", "2", "--no-wait") == 0
+    assert "The request is kept" in capsys.readouterr().out
     (entry,) = ledger.entries("taxi_tip", kind="promotion")
-    assert (entry.action, entry.reason, entry.version) == ("promote", "looks better", "2")
+    assert (entry.action, entry.evidence["pending"]) == ("promote", True)
 
 
 def test_promote_waits_until_the_version_answers(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     deploy(ledger, "1", "2")
+    passed(ledger, "2")
     assert evergreen("promote", "taxi_tip", "2") == 0
     assert "answers now (generation 2)" in capsys.readouterr().out
 
 
 def test_promote_says_when_the_deployer_does_not_follow(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    passed(ledger, "2")
     assert evergreen("promote", "taxi_tip", "2", "--within-s", "1") == 1
     assert "does not answer after 1 s. Is the deployer running?" in capsys.readouterr().err
 
 
 def test_a_version_that_is_not_there_is_not_promoted(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    passed(ledger, "9")
     assert evergreen("promote", "taxi_tip", "9") == 1
     assert Registry.moved is None
-    assert ledger.entries("taxi_tip") == []
+    assert [entry.action for entry in ledger.entries("taxi_tip", kind="promotion")] == ["keep", "promote"]
     assert "has no version 9" in capsys.readouterr().err
 
 
