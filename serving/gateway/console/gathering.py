@@ -41,7 +41,6 @@ from serving.standing import read_standing
 
 T = TypeVar("T")
 _FRESH_S, _AWAY_S = 2.0, 5.0
-_TIMEOUT_S = 4.0
 _LOOKS, _NEWEST, _FEW, _ALERTS = 120, 150, 20, 200
 _THREADS = 2  # for each source, so that one that hangs keeps none from another
 
@@ -55,6 +54,7 @@ class Gatherer:
         ledger: of decisions.
         routes: what this gateway follows.
         metrics: what it has measured.
+        timeout_s: how long one answer may take.
     """
 
     def __init__(
@@ -64,12 +64,13 @@ class Gatherer:
         ledger: Ledger,
         routes: RouteTable,
         metrics: GatewayMetrics,
+        timeout_s: float = 4.0,
     ) -> None:
         self.settings, self.use_cases, self.links = settings, use_cases, Links.of(settings)
         self.ledger = ledger
-        self.aliases = AliasClient(settings.mlflow_url, _TIMEOUT_S)
-        self.flows = FlowRuns(settings.prefect_api_url, _TIMEOUT_S)
-        self._routes, self._metrics = routes, metrics
+        self.aliases = AliasClient(settings.mlflow_url, timeout_s)
+        self.flows = FlowRuns(settings.prefect_api_url, timeout_s)
+        self._routes, self._metrics, self._timeout_s = routes, metrics, timeout_s
         self._threads: dict[str, anyio.CapacityLimiter] = {}
         self._known: dict[str, tuple[float, Found[Any]]] = {}
         self._asking: dict[str, asyncio.Lock] = {}
@@ -104,10 +105,10 @@ class Gatherer:
     async def ask(self, read: Callable[[], T], source: str = "ledger") -> Found[T]:
         """What `read` says now, within a few seconds."""
         try:
-            with anyio.fail_after(_TIMEOUT_S):
+            with anyio.fail_after(self._timeout_s):
                 return Found(await self.in_thread(read, source))
         except TimeoutError:
-            return Found(None, f"there was no answer within {_TIMEOUT_S:g} s")
+            return Found(None, f"there was no answer within {self._timeout_s:g} s")
         except EvergreenError as error:
             return Found(None, f"{error}".partition("does not answer: ")[2] or f"{error}")
         except SQLAlchemyError as error:  # the driver's own words may name hosts and users
