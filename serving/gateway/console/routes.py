@@ -250,6 +250,8 @@ class Console:
             raise InvalidField("It is no number.", field="after", remedy="Follow the link the console gave.")
         route = (await self._gatherer.state(use_case)).route
         found = await self._gatherer.ask(lambda: self._actions.progress(use_case, told, route))
+        if found.value is not None and found.value.is_over:
+            self._gatherer.forget()  # the page it leads back to must not show what was
         return found.value or Progress(is_over=False, has_failed=False, says=found.problem, came=())
 
     async def _asked(
