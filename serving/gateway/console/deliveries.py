@@ -56,6 +56,7 @@ class Delivery:
         reason: one sentence.
         at: when it ended.
         seconds: all stages together.
+        fit_s: of these, what fitting took; None if it was not recorded.
         stages: in their order.
         called_by: id of the decision that called for it; None if unknown.
         link: to its flow run; empty if unknown.
@@ -69,6 +70,7 @@ class Delivery:
     reason: str
     at: datetime
     seconds: float
+    fit_s: float | None
     stages: tuple[Stage, ...]
     called_by: int | None
     link: str
@@ -158,7 +160,7 @@ def _delivery(entry: Entry, links: Links) -> Delivery:
     run, called = entry.evidence.get("flow_run_id"), str(entry.evidence.get("decision_id") or "")
     return Delivery(
         id=entry.id, version=entry.version or "", symbol=symbol, tone=tone, outcome=entry.action, reason=entry.reason,
-        at=entry.recorded_at, seconds=_seconds(entry), stages=tuple(_stages(entry)),
+        at=entry.recorded_at, seconds=_seconds(entry), fit_s=entry.evidence.get("fit_s"), stages=tuple(_stages(entry)),
         called_by=int(called) if called.isdigit() else None, link=links.flow_run(str(run)) if run else "",
     )  # fmt: skip
 

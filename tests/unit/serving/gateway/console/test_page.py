@@ -120,12 +120,13 @@ def test_deliveries_tell_their_stages_and_what_retraining_costs(use_case: UseCas
         {"name": "train", "status": "failed", "started_at": "2026-11-26T11:00:02Z", "seconds": 6.0, "says": "no"},
         {"name": "parity", "status": "skipped", "started_at": None, "seconds": None, "says": ""},
     ]
-    first = entry(8, "delivery", "failed", stages=stages, decision_id="3", flow_run_id="abc")
+    first = entry(8, "delivery", "failed", stages=stages, decision_id="3", flow_run_id="abc", fit_s=5.0)
     older = entry(
         2, "delivery", "done", days=40, version="7", stages=[{"name": "train", "status": "done", "seconds": 10}]
     )
     found = page(state(use_case, ledger(deliveries=(first, older))))
     run = found.deliveries[0]
+    assert run.fit_s == 5.0
     assert (run.outcome, run.seconds, run.called_by, run.link) == ("failed", 8.0, 3, "http://prefect/runs/flow-run/abc")
     assert [(s.name, s.status, s.begin, s.width) for s in run.stages] == [
         ("data checks", "done", 0.0, 25.0), ("train", "failed", 25.0, 75.0), ("parity", "skipped", 100.0, 0.0),
