@@ -20,6 +20,8 @@ from flows.versions import fetch_version
 from monitoring.aftermath import ROLLBACK, VERDICTS, Promotion, compare_versions, judge_aftermath, sample_rows
 from monitoring.performance import join_labels
 from registry.version_folder import load_version
+from serving.permission import held_version
+from serving.standing import KIND as DEPLOYMENT
 
 ACTOR = "flow monitor"
 KIND = "aftermath"
@@ -59,12 +61,16 @@ def look_back(context: FlowContext, use_case: UseCase, moment: datetime) -> Deci
 
 
 def unproven(context: FlowContext, name: str) -> Deployment | None:
-    """The deployment that answers, if its version answers for the first time and the alias is still on it."""
+    """The deployment that answers, if its version answers for the first time and the alias is still on it.
+
+    Or the alias is on a version that is kept waiting.
+    """
     deployments = context.ledger.deployments(name)
     if not deployments or any(earlier.version == deployments[0].version for earlier in deployments[1:]):
         return None
     live = deployments[0]
-    moved_on = _verdict(context, live) is None and context.registry.alias(name, CHAMPION) != live.version
+    stays = (live.version, held_version(context.ledger, name))
+    moved_on = _verdict(context, live) is None and context.registry.alias(name, CHAMPION) not in stays
     return None if moved_on else live
 
 
@@ -124,6 +130,13 @@ def _take_back(
     lease.require()
     now = context.registry.alias(name, CHAMPION)
     known = {"alias": CHAMPION, "from": deployed.version, "decision_id": decision_id}
+    if now is not None and now == held_version(context.ledger, name):  # a person put it there, and it does not answer
+        taken = Decision("rollback", reason, {"role": CHAMPION, "generation": deployed.generation, **known})
+        context.ledger.record(name, DEPLOYMENT, taken, actor=ACTOR, as_of=moment, version=deployed.version)
+        context.ledger.record(
+            name, "promotion", Decision("rollback", reason, known), actor=ACTOR, as_of=moment, version=previous
+        )
+        return
     if now not in (deployed.version, previous):
         moved = f"the champion became {now or 'none'} while {deployed.version} was judged: it stays where it was put"
         context.ledger.record(

@@ -106,8 +106,8 @@ def _drop_unlisted(folder: Path) -> None:
     listed = {MANIFEST, *listed_files(folder)}
     for path in sorted(folder.iterdir()):
         if path.is_symlink():
-            raise UnsafeArtifact(folder.name, f"holds {path.name}, which is a link")
+            raise UnsafeArtifact("The artifact", f"holds {path.name}, which is a link")
         if path.name in UNLISTED:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         elif path.name not in listed:
-            raise UnsafeArtifact(folder.name, f"holds {path.name}, which its manifest does not list")
+            raise UnsafeArtifact("The artifact", f"holds {path.name}, which its manifest does not list")

@@ -83,6 +83,7 @@ class MlflowRegistry:
                 folder = Path(client.download_artifacts(found.run_id, _FOLDER, str(fresh)))
                 for path in folder.iterdir():
                     shutil.move(path, fresh / path.name)
+                folder.rmdir()
 
             return install(into, found.tags["evergreen.digest"], download)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.decision import Decision
-from core.ledger import Deployment, Entry
+from core.ledger import Deployment, Entry, Ledger
 from core.settings import Settings
 from registry.versions import FORCE_TAG
 
@@ -108,6 +108,13 @@ def person(actor: str) -> str:
         True
     """
     return actor.partition(" (")[0]
+
+
+def held_version(ledger: Ledger, use_case: str) -> str | None:
+    """The version that is kept waiting or refused now, where the alias may be although it does not answer."""
+    entries = ledger.entries(use_case, kind=KIND, actions=(HOLD, REFUSE, WITHDRAW), limit=1)
+    waits = held(entries, ledger.live(use_case))
+    return waits.version if waits else None
 
 
 def held(entries: Sequence[Entry], live: Deployment | None) -> Entry | None:

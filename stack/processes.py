@@ -197,14 +197,11 @@ def _mlflow(settings: Settings) -> Process:
             *("--artifacts-destination", str(folder / "artifacts")),
         )
         # job execution would start six more processes, for features that are not used here
-        webhooks = {
-            "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": settings.webhook_encryption_key(),
-            "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",  # the gateway is on this machine
-            "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-            "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "5",
-            "MLFLOW_WEBHOOK_CACHE_TTL": "5",
-        }
-        return Command(argv, folder, {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **webhooks, **single_threaded()})
+        return Command(
+            argv,
+            folder,
+            {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **webhooks_allowed(settings), **single_threaded()},
+        )
 
     return Process(
         name="mlflow",
@@ -214,6 +211,17 @@ def _mlflow(settings: Settings) -> Process:
         leaves_children=True,
         ports=(Port(port, "EVERGREEN_MLFLOW__PORT"),),
     )
+
+
+def webhooks_allowed(settings: Settings) -> dict[str, str]:
+    """Variables by which the local MLflow signs webhooks and sends them to this machine."""
+    return {
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": settings.webhook_encryption_key(),
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_REQUEST_TIMEOUT": "5",
+        "MLFLOW_WEBHOOK_CACHE_TTL": "5",
+    }
 
 
 def _prefect_server(settings: Settings) -> Process:

@@ -18,6 +18,7 @@ from serving.deployer import Deployer
 from serving.deployment import Stations
 from serving.gateway_report import Tally
 from serving.model_host import MemoryModelHost
+from serving.permission import Rules
 from serving.routes import MemoryRouteTable
 from tests.torchserve_process import make_version
 
@@ -52,6 +53,14 @@ class Bench:
         self.deployer = Deployer(
             replace(self.stations, **changed), threading.Event(), grace_s=5.0, monotonic=lambda: self.now_s
         )
+        return self.deployer
+
+    def restarted_with(self, rules: Rules, *, registry_poll_s: float = 0.0, **changed: Any) -> Deployer:
+        """Another deployer process, with other rules."""
+        self.deployer = Deployer(
+            replace(self.stations, **changed), threading.Event(), grace_s=5.0, monotonic=lambda: self.now_s,
+            rules=rules, registry_poll_s=registry_poll_s,
+        )  # fmt: skip
         return self.deployer
 
     def version(self, use_case: str = "toy", bias: float = 0.0, *, passed: bool = True) -> str:

@@ -19,9 +19,16 @@ _START_S = 60
 
 
 @contextmanager
-def mlflow_url(folder: Path) -> Iterator[str]:
-    """The URL of an MLflow server on SQLite that lives in `folder` as long as the context."""
-    url, log = f"http://127.0.0.1:{(port := free_port())}", folder / "mlflow.log"
+def mlflow_url(folder: Path, port: int = 0, **environment: str) -> Iterator[str]:
+    """The URL of an MLflow server on SQLite that lives in `folder` as long as the context.
+
+    Args:
+        folder: where it keeps its state.
+        port: where it listens; 0: on a free one.
+        environment: further variables it is started with.
+    """
+    port = port or free_port()
+    url, log = f"http://127.0.0.1:{port}", folder / "mlflow.log"
     command = [
         str(Path(sys.executable).with_name("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port),
         "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}",
@@ -31,8 +38,8 @@ def mlflow_url(folder: Path) -> Iterator[str]:
     switched_off = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command, env={**os.environ, **switched_off}, cwd=folder, stdout=output, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            command, env={**os.environ, **switched_off, **environment}, cwd=folder, stdout=output,
+            stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
         _wait_for_health(url, process, log)

@@ -91,6 +91,34 @@ def test_generations_rise_and_a_late_writer_is_refused(ledger: Ledger) -> None:
     assert (live.version, live.generation) == ("2", 2)
 
 
+def test_a_deployment_keeps_what_it_was_made_on(ledger: Ledger, url: str) -> None:
+    def deploy(generation: int, **evidence: object) -> None:
+        ledger.deploy(
+            "taxi_tip", expected_generation=generation, version="8", previous="7", actor="eva (evergreen)",
+            reason="better", as_of=NOW, evidence=evidence,
+        )  # fmt: skip
+
+    deploy(0, digest="ab" * 32, decisions=[3, 5])
+    deploy(1)
+    engine = create_engine(url)
+    with engine.begin() as connection:  # as releases without evidence wrote it
+        connection.execute(text(
+            "INSERT INTO deployments (use_case, generation, version, actor, reason, as_of, deployed_at) "
+            "SELECT use_case, 3, '6', actor, reason, as_of, deployed_at FROM deployments WHERE generation = 1"
+        ))  # fmt: skip
+    with pytest.raises(DatabaseError, match="append-only"), engine.begin() as connection:
+        connection.execute(text("UPDATE deployments SET evidence = NULL"))
+    engine.dispose()
+    found = ledger.deployments("taxi_tip")
+    assert [dict(each.evidence) for each in found] == [{}, {}, {"digest": "ab" * 32, "decisions": [3, 5]}]
+
+
+def test_decisions_about_one_version_are_found(ledger: Ledger) -> None:
+    for version in ("7", "8", "7"):
+        ledger.record("taxi_tip", "gate", Decision("keep", "worse"), actor="t", as_of=NOW, version=version)
+    assert [entry.id for entry in ledger.entries("taxi_tip", version="7")] == [3, 1]
+
+
 def test_of_many_deployments_at_once_one_wins_each_generation(ledger: Ledger) -> None:
     outcomes: list[int | None] = []
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from core.errors import DependencyDown, DeploymentError, DigestMismatch
+from core.errors import DependencyDown, DeploymentError, DigestMismatch, UnsafeArtifact
 from registry.alias_client import AliasClient, Listed
 from registry.digests import MANIFEST, verify_folder
 from registry.mlflow_registry import MlflowRegistry
-from registry.versions import Desired, MemoryRegistry, ModelRegistry, VersionInfo
+from registry.versions import FORCE_TAG, Desired, MemoryRegistry, ModelRegistry, VersionInfo
 from tests.conftest import free_port
 from tests.mlflow_process import mlflow_url
 
@@ -143,6 +143,42 @@ def test_a_changed_artifact_is_refused(
     with pytest.raises(DigestMismatch, match=file.replace(".", r"\.")):
         registry.fetch(name, version, tmp_path / "into")
     assert not (tmp_path / "into").exists()
+
+
+def test_a_file_that_was_not_registered_is_refused(
+    registry: ModelRegistry, name: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    version = registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
+    if isinstance(registry, MemoryRegistry):
+        folder = registry.folder(name, version)
+    else:
+        artifacts = request.getfixturevalue("mlflow_server")[1] / "artifacts"
+        folder = max(artifacts.rglob("version/model.onnx"), key=lambda path: path.stat().st_mtime_ns).parent
+    (folder / "handler.py").write_text("import os")
+    with pytest.raises(UnsafeArtifact, match=r"holds handler\.py, which its manifest does not list"):
+        registry.fetch(name, version, tmp_path / "into")
+    assert not (tmp_path / "into").exists()
+
+
+def test_the_tag_that_forces_a_version_and_a_deleted_one(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
+    for i in range(2):
+        registry.register(name, tmp_path / str(i), make_version(tmp_path / str(i), graph=b"graph %d" % i))
+    registry.set_alias(name, "champion", "2")
+    assert registry.info(name, "2").forced == ""
+    if isinstance(registry, MemoryRegistry):
+        registry.tag(name, "2", forced="labels are late")
+        assert registry.info(name, "2").forced == "labels are late"
+        registry.delete(name, "2")
+    else:
+        assert isinstance(registry, MlflowRegistry)
+        client = MlflowClient(tracking_uri=registry.url)
+        client.set_model_version_tag(name, "2", FORCE_TAG, "labels are late")
+        assert registry.info(name, "2").forced == "labels are late"
+        client.delete_model_version(name, "2")
+    assert registry.alias(name, "champion") is None and registry.desired()[name].aliases == {}
+    with pytest.raises(DeploymentError, match="no version '2'"):
+        registry.info(name, "2")
+    registry.info(name, "1")
 
 
 @ALIASES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import aiohttp
 import orjson
 import pytest
 import redis
+from mlflow import MlflowClient
 
 from core.ledger import Ledger
 from features.offline.audit import audit_features
@@ -21,6 +23,7 @@ from features.streaming.worker import settle
 from features.streams import Keys
 from registry.mlflow_registry import MlflowRegistry
 from registry.version_folder import load_version
+from registry.versions import FORCE_TAG
 from tests.e2e.conftest import END, FIRST_TRAINING, Live, run
 
 
@@ -81,8 +84,12 @@ def test_a_version_carries_its_lineage(live: Live, log: OfflineLog, tmp_path: Pa
     assert {"trigger", "data_check", "gate", "promotion", "deployment", "materialize"} <= kinds
 
 
-def test_moving_the_alias_changes_what_answers_without_a_failed_request(live: Live) -> None:
+def test_moving_the_alias_changes_what_answers_without_a_failed_request(
+    live: Live, capsys: pytest.CaptureFixture[str]
+) -> None:
     registry = MlflowRegistry(live.settings.mlflow_url)
+    client = MlflowClient(live.settings.mlflow_url)  # whatever the gate said: this is about the switch
+    client.set_model_version_tag("taxi_tip", live.second_version, FORCE_TAG, "moved by hand in a test")
 
     def move(version: str) -> None:
         registry.set_alias("taxi_tip", "champion", version)
@@ -91,6 +98,8 @@ def test_moving_the_alias_changes_what_answers_without_a_failed_request(live: Li
         seconds, failures, versions = run(_watch_switch(live, version, lambda v=version: move(v)))  # type: ignore[misc]
         assert failures == []
         assert seconds <= 15
+        with capsys.disabled():
+            sys.stdout.write(f"\n  alias moved, until REST answers from version {version}: {seconds:.2f} s")
         assert versions[-1] == version
         assert versions == sorted(versions, key=lambda v: v == version), "the old version answered after the new one"
 

@@ -33,6 +33,7 @@ from serving.routing import Route, Share
 from serving.torchserve.configuration import key_file, launch, store
 from serving.torchserve.host import TorchServeHost
 from serving.torchserve.tokens import Tokens
+from tests.deployer_bench import pass_gate
 from tests.torchserve_process import INSTANCE, make_version, start, torchserve_settings, wait_until_up, write_manifest
 
 
@@ -79,7 +80,9 @@ class Stack:
         digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
         as_of = datetime(2019, 2, 2, tzinfo=UTC)
         info = VersionInfo(digest=digest, as_of=as_of, reason="drift", fingerprint="f", log_loss=0.5)
-        return self.registry.register("toy", folder, info)
+        version = self.registry.register("toy", folder, info)
+        pass_gate(self.ledger, "toy", version, digest)
+        return version
 
 
 class Client(threading.Thread):

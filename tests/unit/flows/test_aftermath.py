@@ -19,6 +19,7 @@ from core.ledger import Ledger
 from core.policy import AftermathPolicy
 from core.use_case import Policy
 from flows import aftermath
+from serving.standing import read_standing
 from tests.sample_use_case import sample_use_case
 
 NOW = datetime(2019, 2, 20, tzinfo=UTC)
@@ -122,6 +123,17 @@ def recorded(context: Any, kind: str) -> list[tuple[str, str | None]]:
 def look(context: Any, at: datetime = NOW) -> str | None:
     decision = aftermath.look_back(context, USE_CASE, at)
     return decision.action if decision else None
+
+
+def test_a_worse_version_is_taken_back_while_another_one_is_kept_waiting(context: Any) -> None:
+    """The alias is on a version that may not answer: it stays there, and the deployer goes back by the ledger."""
+    context.registry.champion = "9"
+    waits = Decision("refuse", "it has passed no gate")
+    context.ledger.record(NAME, "promotion", waits, actor="deployer", as_of=PROMOTED, version="9")
+    assert [look(context), look(context)] == ["rollback", None]
+    assert context.registry.moves == []
+    assert read_standing(context.ledger, NAME).barred == {"champion": "8"}
+    assert recorded(context, "promotion")[-1] == ("rollback", "7")
 
 
 def test_a_worse_version_is_taken_back_once(context: Any) -> None:
