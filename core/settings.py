@@ -102,6 +102,25 @@ class GatewaySettings(_Group):
             return self.host == "localhost"
 
 
+class ConsoleSettings(_Group):
+    """The page on which people see and steer the loop; the gateway serves it."""
+
+    enabled: bool = Field(True, description="Whether the gateway serves /console.")
+    url: str = Field(
+        "", description="Address at which people reach it, e.g. https://ops.example/console; empty: the gateway's own."
+    )
+    mlflow_link: str = Field("", description="Address at which people's browsers reach MLflow; empty: MLflow's URL.")
+    prefect_link: str = Field(
+        "", description="Address at which people's browsers reach Prefect's UI; empty: Prefect's URL without /api."
+    )
+    session_s: int = Field(
+        1800, description="Seconds without a click after which somebody has to log in again.", ge=60, le=86_400
+    )
+    behind_tls: bool = Field(
+        False, description="Whether browsers come by HTTPS through a proxy; the cookie is sent over HTTPS alone then."
+    )
+
+
 class TelemetrySettings(_Group):
     """Traces of predict requests, over OpenTelemetry."""
 
@@ -195,7 +214,7 @@ class AlertSettings(_Group):
         "notice", description="'page' tells only of what somebody must act on; what Evergreen does itself is left out."
     )
     link: str = Field(
-        "", description="Address of a decision, with {id} for its number, e.g. https://ops.example/decisions/{id}."
+        "", description="Address of a decision, with {id} for its number; empty: its page in the console."
     )
     prefect_block: str = Field("", description="A notification block set up in Prefect, e.g. slack-webhook/on-call.")
     webhook_url: SecretStr = Field(
@@ -248,6 +267,7 @@ class Settings(BaseSettings):
     torchserve: TorchserveSettings = TorchserveSettings()
     host: HostSettings = HostSettings()
     gateway: GatewaySettings = GatewaySettings()
+    console: ConsoleSettings = ConsoleSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     replay: ReplaySettings = ReplaySettings()
     ledger: LedgerSettings = LedgerSettings()
@@ -289,6 +309,18 @@ class Settings(BaseSettings):
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.gateway.host, self.gateway.host)
         scheme = "https" if self.gateway.tls_cert else "http"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.gateway.port}"
+
+    @property
+    def console_url(self) -> str:
+        """Where people reach the console."""
+        return self.console.url.rstrip("/") or f"{self.gateway_url}/console"
+
+    @property
+    def linked_alerts(self) -> AlertSettings:
+        """The alerts' settings; decisions are linked into the console unless another place is set."""
+        if self.alerts.link or not self.console.enabled:
+            return self.alerts
+        return self.alerts.model_copy(update={"link": f"{self.console_url}/decisions/{{id}}"})
 
     @property
     def torchserve_inference_url(self) -> str:

@@ -39,7 +39,7 @@ def send_alerts(context: FlowContext, name: str, as_of: str | None = None) -> No
 
 
 def _send(context: FlowContext, name: str, moment: datetime) -> None:
-    ledger, settings = context.ledger, context.settings.alerts
+    ledger, settings = context.ledger, context.settings.linked_alerts
     since = SystemClock().now() - _LATELY
     lately = [entry for entry in ledger.entries(name, limit=_ENTRIES) if entry.recorded_at >= since]
     past: list[Entry] = ledger.entries(name, kind=KIND, limit=_ENTRIES)

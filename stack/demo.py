@@ -232,6 +232,8 @@ def _print_addresses(console: Console, usual: Settings, settings: Settings, use_
     console.print(f"MLflow    {settings.mlflow_url}")
     console.print(f"Prefect   {settings.prefect_api_url.removesuffix('/api')}")
     console.print(f"Gateway   {settings.gateway_url}/docs")
+    if settings.console.enabled:
+        console.print(f"Console   {settings.console_url}/{use_case.name}")
     console.print(f"Evidently {drift}", soft_wrap=True)
     url = f"{settings.gateway_url}/v1/models/{use_case.name}/predict"
     headers = {"Content-Type": "application/json"}

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import DependencyDown, EvergreenError, StackError
 from core.settings import Settings
-from stack.feature_status import FeatureStatus, Freshness, PartitionStatus, ViewStatus, read_features
+from serving.feature_status import FeatureStatus, Freshness, PartitionStatus, ViewStatus, read_features
+from serving.rollout_status import RolloutStatus, rollout_status
 from stack.judged import Judged, read_judged
 from stack.local import LocalStack
 from stack.processes import External, Process, external_services
-from stack.rollout_status import RolloutStatus, rollout_status
 from stack.supervision import ProcessState
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, inspect, select, update
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from core.clock import Clock, SystemClock, as_utc
@@ -147,9 +147,10 @@ class Ledger:
         kind: str | None = None,
         actions: Collection[str] = (),
         version: str | None = None,
+        before: int | None = None,
         limit: int | None = None,
     ) -> list[Entry]:
-        """Decisions, newest first; of some actions, or about one version only, if they are given."""
+        """Decisions, newest first; of some actions, about one version, or from before an id only, if they are given."""
         query = select(decisions).order_by(decisions.c.id.desc())
         if use_case is not None:
             query = query.where(decisions.c.use_case == use_case)
@@ -159,10 +160,16 @@ class Ledger:
             query = query.where(decisions.c.action.in_(actions))
         if version is not None:
             query = query.where(decisions.c.version == version)
+        if before is not None:
+            query = query.where(decisions.c.id < before)
         if limit is not None:
             query = query.limit(limit)
         with self._engine.connect() as connection:
             return [Entry(**_aware(row)) for row in connection.execute(query)]
+
+    def is_made(self) -> bool:
+        """Whether its tables are there; `migrate` makes them."""
+        return inspect(self._engine).has_table(decisions.name)
 
     def entry(self, entry_id: int) -> Entry | None:
         """The decision with that id."""

@@ -1,56 +1,17 @@
-"""What the stream worker tells Prometheus, and how far behind a log's reader is."""
+"""What the stream worker tells Prometheus."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
 
-import redis
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from core.errors import SettingsError
 from features.streaming.apply import Applied
-from features.streams import SEQUENCE_BITS, Keys, entry_id_of, position_of
+from features.streaming.lag import Lag
 
 _PREFIX = "evergreen_stream"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-
-
-@dataclass(frozen=True)
-class Lag:
-    """How far the online features of a partition are behind its log.
-
-    Args:
-        entries: about how many wait to be applied.
-        seconds: age of the oldest of them by Redis's clock; 0 if there is none.
-        length: entries in the stream, applied or not: what is not yet in the offline log.
-    """
-
-    entries: int
-    seconds: float
-    length: int
-
-
-def lag(client: redis.Redis, keys: Keys, partitions: int) -> list[Lag]:
-    """How far each partition is behind."""
-    return [_lag(client, keys, partition) for partition in range(partitions)]
-
-
-def _lag(client: redis.Redis, keys: Keys, partition: int) -> Lag:
-    log = keys.log(partition)
-    with client.pipeline(transaction=False) as pipe:
-        pipe.get(keys.cursor(partition))
-        pipe.xlen(log)
-        pipe.hmget(keys.counters(partition), ["entries", "trimmed"])
-        cursor, length, (applied, trimmed) = cast(Any, pipe.execute())
-    oldest = cast(Any, client.xrange(log, min=f"({entry_id_of(int(cursor or 0))}", count=1))
-    if not oldest:
-        return Lag(0, 0.0, length)
-    waiting = max(1, min(length, length - int(applied or 0) + int(trimmed or 0)))
-    age_s = time.time() - (position_of(oldest[0][0]) >> SEQUENCE_BITS) / 1000
-    return Lag(waiting, max(0.0, age_s), length)
 
 
 class StreamMetrics:

@@ -29,8 +29,9 @@ from features.streaming.apply import Applied
 from features.streaming.declared import Declared
 from features.streaming.flush import Flusher, log_stream
 from features.streaming.holding import Holding, Surroundings
+from features.streaming.lag import lag
 from features.streaming.leases import Leases
-from features.streaming.metrics import StreamMetrics, lag
+from features.streaming.metrics import StreamMetrics
 from features.streaming.partition_store import LeaseLost, PartitionStore
 from features.streaming.settling import settle, wait_applied
 from features.streams import Keys

@@ -58,7 +58,7 @@ class Access:
 
     def __init__(self, *, setting: str, is_loopback: bool, seconds: Callable[[], float] = time.time) -> None:
         self._setting = setting.encode()
-        self._own = _own_key()
+        self._own = _own_key(setting)
         self.is_loopback = is_loopback
         self._seconds = seconds
         self._adopted_s: float | None = None
@@ -103,6 +103,19 @@ class Access:
         if cost:
             guard.meter.take(cost, now_s)
         return key
+
+    def still_live(self, key_id: str) -> Key:
+        """A key that was presented before, if it still counts; costs nothing of its limits.
+
+        Raises:
+            Unauthorized: if it was revoked, has expired, or is not known.
+        """
+        guard = self._table.guards.get(key_id)
+        if key_id == self._own.id and self._setting:
+            return self._own
+        if guard is None or guard.problem is not None or self._seconds() >= guard.ends_s:
+            raise Unauthorized(f"The key {key_id[:12]} no longer counts.")
+        return guard.key
 
     def adopt(self, keys: Iterable[Key]) -> None:
         """Go by these keys from now on; what was counted for a key stays with it. Safe to call from a thread."""
@@ -161,11 +174,10 @@ def _require_open(scope: Scope | None) -> None:
         raise Forbidden("There is no API key yet, and admin calls are never open.", _FIRST_KEY)
 
 
-def _own_key() -> Key:
+def _own_key(setting: str) -> Key:
     everything = frozenset(SCOPES)
-    return Key(
-        "setting", SETTING, "", everything, frozenset(), None, None, created_at=datetime.fromtimestamp(0, tz=UTC)
-    )
+    digest, ever = digest_of(setting.encode()), datetime.fromtimestamp(0, tz=UTC)
+    return Key("setting", SETTING, digest, everything, frozenset(), None, None, created_at=ever)
 
 
 def _covers(allowed: frozenset[str], wanted: str | frozenset[str]) -> bool:

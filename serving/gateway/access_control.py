@@ -43,8 +43,9 @@ class AccessControl:
         self._keys = keys
         self._watcher = KeyWatcher(keys, self.access)
         self._limits = LimitExchange(self.access, store, Keys(settings.redis.namespace), failed=metrics.exchange_failed)
-        self._ledger, clock = Ledger(settings.ledger_url), SystemClock()
-        self._admin = Admin(self.access, keys, AdminAudit(self._ledger, clock), declared, clock)
+        self.ledger, clock = Ledger(settings.ledger_url), SystemClock()
+        self.audit = AdminAudit(self.ledger, clock)
+        self._admin = Admin(self.access, keys, self.audit, declared, clock)
 
     def routes(self) -> APIRouter:
         """The admin calls."""
@@ -63,4 +64,4 @@ class AccessControl:
             await exchanging
             await asyncio.to_thread(self._watcher.stop)
             self._keys.close()
-            self._ledger.close()
+            self.ledger.close()

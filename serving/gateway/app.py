@@ -23,6 +23,8 @@ from serving.gateway.access_control import AccessControl
 from serving.gateway.access_log import AccessLog
 from serving.gateway.asgi import Gateway
 from serving.gateway.coalescer import Coalescer, Limits
+from serving.gateway.console.build import build_console
+from serving.gateway.console.routes import Console
 from serving.gateway.door import Door, by_path
 from serving.gateway.endpoints import Events, Feedback, Predict
 from serving.gateway.exchange import Endpoint
@@ -127,8 +129,11 @@ def build_gateway(settings: Settings, use_cases: Mapping[str, UseCase], outside:
     declared = list(use_cases.values())
     sources = {s.name: within_resolution(s, declared) for use_case in declared for s in use_case.sources}
     control = AccessControl(settings, outside.keys, outside.store, metrics.registry, list(use_cases))
-    lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s, control, tracing)
+    console = build_console(settings, use_cases, routes, metrics, control) if settings.console.enabled else None
+    lifespan = _lifespan(routes, caller, outside.store, settings.gateway.route_poll_s, control, tracing, console)
     pages = build_pages(use_cases, outside.store, routes, metrics, control, lifespan)
+    if console is not None:
+        pages.include_router(console.routes())
     webhook = MlflowWebhook(
         outside.store, keys, secret=settings.webhook_secret(), tolerance_s=settings.webhook.tolerance_s
     )
@@ -211,7 +216,13 @@ class _LateCaller:
 
 
 def _lifespan(
-    routes: RouteTable, caller: ModelCaller, store: Store, poll_s: float, control: AccessControl, tracing: Tracing
+    routes: RouteTable,
+    caller: ModelCaller,
+    store: Store,
+    poll_s: float,
+    control: AccessControl,
+    tracing: Tracing,
+    console: Console | None,
 ) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -227,6 +238,8 @@ def _lifespan(
         await caller.close()
         await store.close()
         tracing.close()
+        if console is not None:
+            console.close()
 
     return lifespan
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _HOT_METHODS = ("POST", "OPTIONS")
 _PROBES = ("/healthz", "/readyz")
 _ADMIN = "/v1/admin/"  # looks at keys itself, so that refusals too get into the ledger
+_CONSOLE = "/console"  # likewise, as it logs people in
 _SIGNED = (WEBHOOK,)  # proven by a signature, not by a key
 ALLOWED = Reply(204, b"", ((b"allow", ", ".join(_HOT_METHODS).encode()),))
 """The answer to OPTIONS for a call that carries traffic."""
@@ -70,7 +71,7 @@ class Gateway:
         elif self._open_inference.owns(path):
             if (reply := await self._open_inference.answer(scope, receive)) is not None:
                 await _send(send, reply if scope["method"] != "HEAD" else replace(reply, body=b""))
-        elif path.startswith(_ADMIN) or path in (*_PROBES, *_SIGNED):
+        elif path in (*_PROBES, *_SIGNED, _CONSOLE) or path.startswith((_ADMIN, f"{_CONSOLE}/")):
             await self._page(scope, receive, send)
         else:
             await self._other(path, scope, receive, send)

@@ -126,14 +126,31 @@ class GatewayMetrics:
         """Note whether a version is left alone."""
         self._breaker.labels(use_case, version).set(is_open)
 
+    def stage_buckets(self, use_case: str) -> dict[str, list[tuple[float, float]]]:
+        """Latencies of a use case by stage, of all gateway processes that share the port.
+
+        Returns:
+            Stage -> upper bounds in seconds, rising to infinity, each with the number of calls within it.
+        """
+        found: dict[str, list[tuple[float, float]]] = {}
+        for family in self._together().collect():
+            for sample in family.samples:
+                labels = sample.labels
+                if sample.name == f"{_PREFIX}_stage_seconds_bucket" and labels["use_case"] == use_case:
+                    found.setdefault(labels["stage"], []).append((float(labels["le"]), sample.value))
+        return {stage: sorted(buckets) for stage, buckets in found.items()}
+
     def page(self) -> bytes:
         """Everything, in Prometheus's text format; of all gateway processes, if several share the port."""
         self._pending.set(self.pending)
+        return generate_latest(self._together())
+
+    def _together(self) -> CollectorRegistry:
         if values.ValueClass is values.MutexValue:
-            return generate_latest(self.registry)
+            return self.registry
         together = CollectorRegistry()
         multiprocess.MultiProcessCollector(together)  # type: ignore[no-untyped-call]
-        return generate_latest(together)
+        return together
 
     def _observe(self, use_case: str, stage: str, seconds: float) -> None:
         key = use_case, stage

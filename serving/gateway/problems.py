@@ -87,6 +87,31 @@ class UnsupportedEncoding(errors.RequestError):
         )
 
 
+class LogInFirst(errors.Unauthorized):
+    """A page needs somebody who is logged in."""
+
+
+class StaleForm(errors.RequestError):
+    """A form does not belong to the session, or the session is over."""
+
+    def __init__(self) -> None:
+        super().__init__("The form was not sent from a page of your session.", remedy="Go back, reload, and try again.")
+
+
+class TooManyLogIns(errors.RequestError):
+    """Too many log-ins failed within the last minute.
+
+    Args:
+        retry_after_s: when another one is looked at, in seconds from now.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(
+            "Too many log-ins have failed within a minute.", remedy=f"Try again in {math.ceil(retry_after_s)} s."
+        )
+        self.retry_after_s = retry_after_s
+
+
 class BadSignature(errors.RequestError):
     """A webhook is not proven to come from who it says, or came before."""
 
@@ -166,6 +191,9 @@ STATUS: Mapping[type[errors.EvergreenError], int] = {
     WrongMethod: 405,
     TooSlow: 408,
     DeadlineTooShort: 408,
+    LogInFirst: 401,
+    StaleForm: 403,
+    TooManyLogIns: 429,
     BadSignature: 401,
     UnknownVersion: 404,
     UnsupportedEncoding: 415,

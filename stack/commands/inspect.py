@@ -11,7 +11,7 @@ import typer
 from stack.commands.console import JsonOption, ago, err, out, say_json, settings_of_command
 
 if TYPE_CHECKING:
-    from stack.rollout_status import PartStatus
+    from serving.rollout_status import PartStatus
     from stack.status import Status
 
 

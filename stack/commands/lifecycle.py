@@ -65,6 +65,8 @@ def print_addresses(settings: Settings) -> None:
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
+    if settings.console.enabled:
+        table.add_row("console", settings.console_url)
     table.add_row("gateway", f"{settings.gateway_url}/docs")
     table.add_row("MLflow", settings.mlflow_url)
     table.add_row("Prefect", settings.prefect_api_url.removesuffix("/api"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from core.errors import DependencyDown, DeploymentError, DigestMismatch, UnsafeArtifact
+from registry.alias_client import AliasClient, Listed
 from registry.digests import MANIFEST, verify_folder
 from registry.mlflow_registry import MlflowRegistry
 from registry.versions import FORCE_TAG, Desired, MemoryRegistry, ModelRegistry, VersionInfo
@@ -30,6 +31,25 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[st
         yield url, folder
 
 
+ALIASES = pytest.mark.parametrize("kind", ["memory", "mlflow", "mlflow by plain HTTP"], indirect=True)
+
+
+class ByPlainHttp(MlflowRegistry):
+    """Versions as MLflow's own client registers them, aliases as the gateway moves them."""
+
+    def alias(self, use_case: str, name: str) -> str | None:
+        with AliasClient(self.url) as client:
+            return client.alias(use_case, name)
+
+    def set_alias(self, use_case: str, name: str, version: str | None, tags: Mapping[str, str] | None = None) -> None:
+        with AliasClient(self.url) as client:
+            client.set_alias(use_case, name, version, tags)
+
+    def desired(self) -> dict[str, Desired]:
+        with AliasClient(self.url) as client:
+            return {name: client.desired(name) for name in super().desired()}
+
+
 @pytest.fixture(params=["memory", "mlflow"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -40,7 +60,7 @@ def registry(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Model
     if kind == "memory":
         return MemoryRegistry(tmp_path / "registry")
     url, _ = request.getfixturevalue("mlflow_server")
-    return MlflowRegistry(url)
+    return MlflowRegistry(url) if kind == "mlflow" else ByPlainHttp(url)
 
 
 @pytest.fixture
@@ -161,6 +181,7 @@ def test_the_tag_that_forces_a_version_and_a_deleted_one(registry: ModelRegistry
     registry.info(name, "1")
 
 
+@ALIASES
 def test_an_alias_moves_and_says_so(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
     for i in range(2):
         registry.register(name, tmp_path / str(i), make_version(tmp_path / str(i), graph=b"graph %d" % i))
@@ -176,6 +197,7 @@ def test_an_alias_moves_and_says_so(registry: ModelRegistry, name: str, tmp_path
     assert registry.desired()[name].aliases == {"champion": "1", "challenger": "2"}
 
 
+@ALIASES
 def test_an_alias_is_taken_away_and_tags_say_how_much(registry: ModelRegistry, name: str, tmp_path: Path) -> None:
     registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
     for _ in range(2):
@@ -258,7 +280,35 @@ def test_looks_are_kept_with_the_version_and_change_nothing_of_it(
         registry.log_look(name, "2", at=first, page=tmp_path / "page.html", distances={})
 
 
+@ALIASES
+def test_an_alias_of_what_is_not_there_is_none_and_cannot_be_set(
+    registry: ModelRegistry, name: str, tmp_path: Path
+) -> None:
+    assert registry.alias(name, "champion") is None
+    registry.register(name, tmp_path / "v", make_version(tmp_path / "v"))
+    for version in ("2", "0", "latest", ""):
+        with pytest.raises(DeploymentError, match="has no version"):
+            registry.set_alias(name, "champion", version)
+    assert registry.alias(name, "champion") is None
+
+
+def test_versions_are_listed_by_plain_http_with_their_runs(
+    mlflow_server: tuple[str, Path], name: str, tmp_path: Path
+) -> None:
+    registry = MlflowRegistry(mlflow_server[0])
+    for i in range(2):
+        registry.register(name, tmp_path / str(i), make_version(tmp_path / str(i), graph=b"graph %d" % i))
+    client = MlflowClient(registry.url)
+    with AliasClient(registry.url) as plain:
+        assert plain.versions(name) == [
+            Listed(version, client.get_model_version(name, version).run_id or "") for version in ("2", "1")
+        ]
+        assert plain.versions("nobody") == []
+
+
 def test_a_server_that_is_not_there_is_named_at_once(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(DependencyDown, match=f"MLflow at {url} does not answer"):
         MlflowRegistry(url).desired()
+    with AliasClient(url) as client, pytest.raises(DependencyDown, match="MLflow does not answer"):
+        client.alias("tip", "champion")

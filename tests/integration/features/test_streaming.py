@@ -22,7 +22,7 @@ from features.definitions import FeatureSet, feature_set, key_groups, view_diges
 from features.offline.log import OfflineLog
 from features.online.reader import FeatureReader
 from features.streaming import rebuild as rebuild_module
-from features.streaming.metrics import lag
+from features.streaming.lag import lag
 from features.streaming.partition_store import GROUP, LeaseLost
 from features.streaming.rebuild import digest, rebuild
 from features.streaming.settling import settle, wait_applied

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.deployments.runner import RunnerDeployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelling
+from prefect.states import Cancelling, Completed
 
+from core.errors import DependencyDown
 from flows.client import FlowResult, run_deployment, wait_for_flow_runs
+from serving.gateway.console.flow_runs import FlowRuns
 
 
 def deploy(flow: str, api_url: str) -> str:
@@ -66,3 +70,29 @@ def test_cancelling_a_run_ends_its_process(prefect_port: int, worker: subprocess
     deadline = time.monotonic() + 30
     while alive(pid):
         assert time.monotonic() < deadline, "the process survived its run"
+
+
+def test_runs_are_started_and_followed_by_plain_http(prefect_port: int) -> None:
+    api_url = f"http://127.0.0.1:{prefect_port}/api"
+    deployment = RunnerDeployment.from_entrypoint(
+        "tests.integration.flows.doomed.die", "by-http", enforce_parameter_schema=False
+    )  # of no pool, so that no worker takes its runs
+    with temporary_settings({PREFECT_API_URL: api_url}):
+        deployment.apply()
+    with closing(FlowRuns(api_url)) as flows:
+        run = flows.start("die/by-http", {"use_case": "tip"}, once="a form")
+        assert flows.start("die/by-http", {"use_case": "tip"}, once="a form").id == run.id
+        assert [(found.id, found.use_case, found.is_final) for found in flows.scheduled("die/by-http")] == [
+            (run.id, "tip", False)
+        ]
+        assert flows.newest("die/by-http") == []
+        assert run.deployment == flows.deployment_id("die/by-http")
+        with SyncPrefectClient(api_url) as client:
+            client.set_flow_run_state(run.id, Completed(), force=True)  # type: ignore[arg-type]
+        ended = flows.run(run.id)
+        assert (ended.state, ended.is_final, ended.name) == ("Completed", True, run.name)
+        assert [found.id for found in flows.newest("die/by-http")] == [run.id]
+        with pytest.raises(DependencyDown, match="does not know"):
+            flows.start("retrain/nobody", {}, once="b")
+    with closing(FlowRuns("http://127.0.0.1:9/api")) as nobody, pytest.raises(DependencyDown, match="does not answer"):
+        nobody.run(run.id)

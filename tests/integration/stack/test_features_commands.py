@@ -22,8 +22,8 @@ from features.online.reader import FeatureReader
 from features.streaming.rebuild import digest
 from features.streaming.worker import StreamWorker, settle, wait_applied
 from features.streams import Keys, encode_events, encode_predictions, fan_out, position_of
+from serving.feature_status import read_features
 from stack import cli
-from stack.feature_status import read_features
 
 PARTITIONS = 4
 USE_CASE = """

@@ -21,11 +21,11 @@ from core.ledger import Ledger
 from core.settings import load_settings
 from features.offline.log import OfflineLog, stamp
 from features.streams import Keys
+from serving.feature_status import read_features
 from serving.gateway_report import Report, Tally
 from serving.routes import RedisRouteTable
 from serving.routing import Route, Share
 from stack import cli
-from stack.feature_status import read_features
 from stack.status import _use_case
 from tests.torchserve_process import use_case_file
 

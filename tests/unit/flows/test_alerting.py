@@ -94,7 +94,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     emitted: list[tuple[str, Any]] = []
     monkeypatch.setattr("prefect.events.emit_event", lambda name, **what: emitted.append((name, what)))
     yield SimpleNamespace(
-        ledger=ledger, clock=clock, emitted=emitted, settings=SimpleNamespace(alerts=AlertSettings()),
+        ledger=ledger, clock=clock, emitted=emitted, settings=SimpleNamespace(linked_alerts=AlertSettings()),
         moment=lambda name, as_of: clock.now(),
     )  # fmt: skip
     ledger.close()
@@ -210,7 +210,7 @@ def test_only_what_is_set_is_used(hook: Hook, mail: MailServer) -> None:
 
 
 def test_a_fault_is_told_once_everywhere(context: Any, hook: Hook) -> None:
-    context.settings.alerts = hook.settings()
+    context.settings.linked_alerts = hook.settings()
 
     for _ in range(4):
         look(context, FAULT)
@@ -228,7 +228,7 @@ def test_a_fault_is_told_once_everywhere(context: Any, hook: Hook) -> None:
 def test_a_webhook_that_is_away_is_tried_again_at_the_next_look(
     context: Any, hook: Hook, caplog: pytest.LogCaptureFixture
 ) -> None:
-    context.settings.alerts, hook.status = hook.settings(), 503
+    context.settings.linked_alerts, hook.status = hook.settings(), 503
 
     look(context, FAULT)
     look(context, FAULT)
@@ -245,7 +245,7 @@ def test_a_webhook_that_is_away_is_tried_again_at_the_next_look(
 
 
 def test_what_is_over_is_noted_and_may_be_told_again(context: Any, hook: Hook) -> None:
-    context.settings.alerts = hook.settings()
+    context.settings.linked_alerts = hook.settings()
 
     look(context, FAULT)
     look(context)
@@ -257,13 +257,13 @@ def test_what_is_over_is_noted_and_may_be_told_again(context: Any, hook: Hook) -
 
 
 def test_notices_may_be_left_out(context: Any, hook: Hook) -> None:
-    context.settings.alerts = hook.settings(least="page")
+    context.settings.linked_alerts = hook.settings(least="page")
     called = Decision("retrain", "the scores moved", {"trigger": "drift", "rows": 1000})
     context.ledger.record(NAME, "trigger", called, actor="t", as_of=context.clock.now())
     send_alerts(context, NAME)
     assert hook.said == []
 
-    context.settings.alerts = hook.settings()
+    context.settings.linked_alerts = hook.settings()
     send_alerts(context, NAME)
     assert headline(ALERT).startswith("[page]")
     assert "[notice] taxi_tip: a retrain is called for: drift" in hook.said[0]

@@ -1,4 +1,4 @@
-"""What the status tells of the features: routes, how fresh each view is, how far each partition is behind."""
+"""What status and console tell of the features: routes, how fresh each view is, how far each partition is behind."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from core.clock import SystemClock
 from core.errors import DependencyDown
 from core.settings import Settings
+from core.use_case import UseCase
+from features.connection import REDIS_FAULTS, connect
+from features.online.inspection import freshness
+from features.streaming.lag import lag
+from features.streams import Keys
+from serving.gateway_report import Report
+from serving.routing import Route
 
 if TYPE_CHECKING:
     import redis
-
-    from core.use_case import UseCase
-    from features.streams import Keys
-    from serving.gateway_report import Report
-    from serving.routing import Route
 
 _TIMEOUT_S = 2.0
 _COUNTED = ("events", "duplicates", "late")
@@ -103,9 +105,6 @@ def read_features(settings: Settings, use_cases: Iterable[UseCase]) -> FeatureSt
     Raises:
         DependencyDown: if it does not answer.
     """
-    from features.connection import REDIS_FAULTS, connect
-    from features.streams import Keys
-
     keys = Keys(settings.redis.namespace)
     try:
         with connect(settings, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S) as client:
@@ -122,8 +121,6 @@ def read_features(settings: Settings, use_cases: Iterable[UseCase]) -> FeatureSt
 
 
 def _routes(client: redis.Redis, keys: Keys) -> dict[str, Route]:
-    from serving.routing import Route
-
     found: Any = client.hgetall(keys.routes)
     routes = {}
     for name, value in found.items():
@@ -133,8 +130,6 @@ def _routes(client: redis.Redis, keys: Keys) -> dict[str, Route]:
 
 
 def _reports(client: redis.Redis, keys: Keys) -> list[Report]:
-    from serving.gateway_report import Report
-
     found: Any = client.hvals(keys.gateways)
     reports = []
     for value in found:
@@ -144,8 +139,6 @@ def _reports(client: redis.Redis, keys: Keys) -> list[Report]:
 
 
 def _partitions(client: redis.Redis, keys: Keys, partitions: int) -> list[PartitionStatus]:
-    from features.streaming.worker import lag
-
     found = []
     for number, behind in enumerate(lag(client, keys, partitions)):
         counts: Any = client.hmget(keys.counters(number), _COUNTED)
@@ -173,8 +166,6 @@ def _age_s(info: Any) -> float | None:
 
 
 def _views(client: redis.Redis, keys: Keys, use_case: UseCase, settings: Settings) -> dict[str, ViewStatus]:
-    from features.online.inspection import freshness
-
     found = freshness(client, keys, use_case, settings.stream.partitions)
     now = SystemClock().now() if settings.clock == "system" else None
     return {name: _view(newest, now) for name, newest in found.items()}
