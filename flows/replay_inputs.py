@@ -21,9 +21,10 @@ from core.use_case import History, UseCase
 from features.tables import TableAccess
 from flows.replay_training import RegistryGate, Trainings
 from monitoring.replay.asked import Asked, ask_all
+from monitoring.replay.course import Span
 from monitoring.replay.importing import span_of
 from monitoring.replay.policies import policies_named
-from monitoring.replay.simulation import Span, Windows
+from monitoring.replay.simulation import Windows
 
 _FORMAT = "1"
 _DAY = timedelta(days=1)

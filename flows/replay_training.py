@@ -27,9 +27,9 @@ from core.errors import NotEnoughData
 from core.policy import Policy
 from core.policy_json import policy_as_json
 from flows.references import profile_training
-from monitoring.look import LiveVersion
+from monitoring.live import LiveVersion
 from monitoring.replay.asked import Asked
-from monitoring.replay.simulation import Trained
+from monitoring.replay.versions import Trained
 from registry.comparison import VERDICTS, build_candidates
 from registry.gate import HoldoutScores, judge
 from registry.scorer import OnnxScorer
@@ -61,7 +61,7 @@ class Trainings:
         self._known: dict[datetime, tuple[Trained, ...]] = {}
 
     def train(self, moment: datetime) -> tuple[Trained, ...]:
-        """See `monitoring.replay.simulation.Trainer`."""
+        """See `monitoring.replay.versions.Trainer`."""
         with self._guard:
             lock = self._locks[moment]
         with lock:
@@ -150,7 +150,7 @@ class RegistryGate:
     policy: Policy
 
     def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
-        """See `monitoring.replay.simulation.Gate`."""
+        """See `monitoring.replay.versions.Gate`."""
         tried = len(challengers)
         judged = [(each, self._judge(each, champion, tried)) for each in challengers]
         return min(judged, key=lambda each: (VERDICTS.index(each[1].action), each[0].log_loss))

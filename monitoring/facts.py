@@ -153,14 +153,34 @@ class LossPoint:
     """Mean loss of one window.
 
     Args:
-        at: its end.
+        at: the moment by which all its labels were due.
         rows: labelled rows.
         log_loss: in nats.
+        version: that answered; None in what was recorded before windows were corrected.
+        from_at: its questions were asked in [`from_at`, `to_at`); None likewise.
+        to_at: see `from_at`.
+        due: predictions.
+        low: lower bound of the loss; None likewise.
+        high: upper bound.
     """
 
     at: datetime
     rows: int
     log_loss: float
+    version: str | None = None
+    from_at: datetime | None = None
+    to_at: datetime | None = None
+    due: int = 0
+    low: float | None = None
+    high: float | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """As people read it, as JSON."""
+        return {
+            "version": self.version, "from": self.from_at and self.from_at.isoformat(),
+            "to": self.to_at and self.to_at.isoformat(), "rows": self.due, "labelled": self.rows,
+            "log_loss": self.log_loss, "low": self.low, "high": self.high,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +200,8 @@ class MonitorFacts:
         estimate: None if nothing could be estimated.
         drift: None if it was not measured.
         faults: of the data.
-        losses: of the version's windows so far, oldest first.
+        losses: of the newest windows, oldest first, with the labels known by now; those that another version answered
+            are among them.
         refused: retrains since the last promotion whose versions the gate kept back.
         refused_kinds: kinds of drift that were called when these were called for.
         retrain_s: what the last retrains took, in compute seconds; None if unknown.

@@ -26,7 +26,6 @@ from monitoring.segments import segmentations
 _FEWEST_ROWS = 50
 _SHARE = (0.0, 1.0)
 _LOSS = (0.0, WORST_LOG_LOSS)
-_EPOCH = pd.Timestamp(0, tz="UTC")
 
 
 def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, horizon: timedelta, as_of: datetime) -> pd.DataFrame:
@@ -101,29 +100,41 @@ def measure(
     )
 
 
-def loss_curve(labelled: pd.DataFrame, every: timedelta, *, until: datetime | None = None) -> tuple[LossPoint, ...]:
-    """The mean loss of each window so far, oldest first; windows without a label are left out.
+def loss_point(
+    labelled: pd.DataFrame,
+    version: str,
+    since: datetime,
+    until: datetime,
+    *,
+    due_at: datetime,
+    confidence: float = 0.95,
+) -> LossPoint | None:
+    """The mean loss of what a version answered to the questions of [since, until); None without a label.
 
     It is made from the labels known by now: a label after its horizon changes the window its prediction was in.
 
     Args:
-        labelled: a frame made by `join_labels`.
-        every: length of a window.
-        until: where a window ends, and so all others do; None: at whole multiples of `every` since 1970.
+        labelled: a frame made by `join_labels`, with ``version``.
+        version: whose answers count.
+        since: when the window begins.
+        until: when it ends.
+        due_at: when the last of its labels was due.
+        confidence: of the bounds, in (0, 1).
     """
-    rows = labelled.loc[labelled["label"].notna()] if len(labelled) else labelled
+    if labelled.empty:
+        return None
+    asked = labelled.loc[
+        (labelled["version"] == version) & (labelled["at"] >= since) & (labelled["at"] < until)
+    ]  # fmt: skip
+    rows = asked.loc[asked["label"].notna()]
     if rows.empty:
-        return ()
-    end = _EPOCH if until is None else pd.Timestamp(as_utc(until))
-    # a row at the very end of a window is in the next one, as in every half-open range of the log
-    window = ((rows["at"] - end) // every).to_numpy(dtype=np.int64)
-    found, places, counts = np.unique(window, return_inverse=True, return_counts=True)
+        return None
     label, score = (rows[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
-    means = np.bincount(places, weights=row_log_loss(label, score)) / counts
-    return tuple(
-        LossPoint(at=(end + (int(i) + 1) * every).to_pydatetime(), rows=int(count), log_loss=float(mean))
-        for i, count, mean in zip(found, counts, means, strict=True)
-    )
+    loss = Resampled(time_blocks(rows["at"]), confidence=confidence).mean(row_log_loss(label, score), support=_LOSS)
+    return LossPoint(
+        at=due_at, rows=len(rows), log_loss=loss.value, version=version, from_at=since, to_at=until, due=len(asked),
+        low=loss.low, high=loss.high,
+    )  # fmt: skip
 
 
 def _auc(drawn: Resampled, label: Floats, score: Floats) -> Interval | None:

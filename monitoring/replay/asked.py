@@ -77,9 +77,11 @@ class Asked:
         frame = self._as_logged.iloc[cut]
         return frame.assign(score=scores[cut], version=versions[cut])
 
-    def labels(self, cut: slice, known_by: datetime) -> pd.DataFrame:
-        """Labels of those questions as far as they were known: ``prediction_id, label, at, known_at``."""
-        known = np.flatnonzero(self.known_us[cut] <= to_us(known_by)) + cut.start
+    def labels(self, since: datetime, known_by: datetime) -> pd.DataFrame:
+        """Labels that became known in [since, known_by]: ``prediction_id, label, at, known_at``, in that order."""
+        order, known_us = self._by_known
+        first, last = np.searchsorted(known_us, [to_us(since), to_us(known_by) + 1])
+        known = order[first:last]
         at = pd.Series(self.known_us[known].astype("datetime64[us]")).dt.tz_localize("UTC")
         ids = self.rows["prediction_id"].to_numpy()[known]
         return pd.DataFrame({"prediction_id": ids, "label": self.label[known].astype("int8"), "at": at, "known_at": at})
@@ -89,6 +91,12 @@ class Asked:
         there = (self.label[rows] >= 0) & (self.known_us[rows] <= to_us(known_by))
         label = np.where(there, self.label[rows].astype(np.float64), np.nan)
         return self.rows[["prediction_id", "at"]].iloc[rows].assign(score=scores[rows], label=label)
+
+    @cached_property
+    def _by_known(self) -> tuple[Ints, Ints]:
+        """The questions in the order their labels became known, and when these did."""
+        order = np.argsort(self.known_us, kind="stable")
+        return order, self.known_us[order]
 
     @cached_property
     def _as_logged(self) -> pd.DataFrame:

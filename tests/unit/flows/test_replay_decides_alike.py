@@ -23,15 +23,18 @@ from features.offline.log import OfflineLog
 from features.tables import TableAccess
 from flows import monitor
 from flows.replay_training import RegistryGate, Trainings
-from monitoring.look import LiveVersion
+from monitoring.live import LiveVersion
 from monitoring.profile_json import FILE, dump_profile
 from monitoring.replay.asked import Asked, ask_all
-from monitoring.replay.simulation import Course, Simulation, Span
+from monitoring.replay.course import Course, Span
+from monitoring.replay.simulation import Simulation
 from monitoring.triggers import redecide
 from tests.replayed_use_case import DAY, POLICY, START, history, replayed
 
 TRIGGER = AnyOf((PerformanceDrop(0.2), Drift(), NewLabels(1500), WorthIt(1.0), Schedule(25 * DAY)))
 PAST = history(days=55)
+# some labels come days after their horizon, and correct windows that had ended
+PAST.labels.loc[PAST.labels.index % 40 == 7, "at"] += pd.Timedelta(6, "D")
 DECLARED = replayed(PAST, replace(POLICY, trigger=TRIGGER))
 SPAN = Span(start=START + 10 * DAY, end=START + 55 * DAY, every=5 * DAY)
 COST_S = 0.5
@@ -134,6 +137,8 @@ def test_production_and_replay_decide_alike(
     assert requested == [step.at for step in course.steps if step.verdict is not None]
     actions = {step.decision.action for step in course.steps}
     assert actions >= {"wait", "retrain"}, "a past on which only one thing is decided proves little"
+    first, last = (step.decision.evidence["curve"] for step in (course.steps[0], course.steps[-1]))
+    assert last[0]["labelled"] > first[0]["labelled"], "late labels were counted where their questions were asked"
 
 
 def _trained(ledger: Ledger, name: str, moment: Any, action: str, decision_id: int = 0) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from core.losses import auc, log_loss
-from monitoring.performance import join_labels, loss_curve, measure
+from monitoring.performance import join_labels, measure
 
 START = datetime(2019, 2, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -171,29 +171,3 @@ def test_a_segment_of_a_request_field_that_the_reference_lacks_is_measured_alone
 
     assert {each.name for each in found} == {"shop=a", "shop=b"}, "of c there are too few rows"
     assert all(each.reference_log_loss is None for each in found)
-
-
-def test_the_curve_has_a_point_for_each_window_with_labels() -> None:
-    rows = labelled(120, every=timedelta(hours=6))
-    rows.loc[rows["at"] < START + timedelta(days=7), "label"] = np.nan
-
-    curve = loss_curve(rows, timedelta(days=7), until=START + timedelta(days=28))
-
-    assert [point.at for point in curve] == [START + timedelta(days=7 * i) for i in (2, 3, 4, 5)]
-    assert [point.rows for point in curve] == [28, 28, 28, 8]
-    second = rows.iloc[28:56]
-    assert curve[0].log_loss == pytest.approx(log_loss(second["label"].to_numpy(), second["score"].to_numpy()))
-    assert loss_curve(rows.iloc[:0], timedelta(days=7)) == ()
-
-
-def test_a_late_label_corrects_its_window_and_no_other() -> None:
-    asked = predictions(0, 30, 90)
-    early = labels(("p0", 0, 5), ("p30", 1, 40), ("p90", 1, 100))
-    late = pd.concat([early, labels(("p0", 1, 500))])
-
-    now = loss_curve(join_labels(asked, early, HOUR, START + 3 * HOUR), HOUR)
-    later = loss_curve(join_labels(asked, late, HOUR, START + 9 * HOUR), HOUR)
-
-    assert now[0].at == later[0].at == START + HOUR
-    assert later[0].log_loss > now[0].log_loss
-    assert later[1:] == now[1:]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.clock import to_us
 from features.offline.log import OfflineLog
 from features.offline.training import build_training_set
 from features.tables import TableAccess
@@ -57,13 +58,18 @@ def test_nothing_is_trained_on_before_it_was_known(asked: Asked) -> None:
 
 
 def test_labels_come_with_their_delay(asked: Asked) -> None:
-    cut = asked.between(START, START + DAY)
     early = START + 12 * timedelta(hours=1)
 
-    labels = asked.labels(cut, early)
+    labels = asked.labels(START, early)
 
-    assert 0 < len(labels) < len(asked.labels(cut, START + 2 * DAY)) == cut.stop
+    assert (
+        0
+        < len(labels)
+        < len(asked.labels(START, START + 2 * DAY))
+        == int((asked.known_us <= to_us(START + 2 * DAY)).sum())
+    )
     assert labels["known_at"].max() <= early
+    assert len(asked.labels(early, START + 2 * DAY)) + len(labels) == len(asked.labels(START, START + 2 * DAY))
 
 
 def test_a_window_is_logged_as_it_was_served(asked: Asked) -> None:
