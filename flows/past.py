@@ -11,6 +11,7 @@ import pandas as pd
 from core.clock import MICROSECOND
 from core.ledger import Entry
 from core.use_case import UseCase
+from features.offline.event_times import newest_event_at
 from features.offline.log import OfflineLog
 from flows.context import FlowContext
 from monitoring.facts import MonitorFacts
@@ -37,6 +38,7 @@ def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, m
         looks=looks, last_retrain_at=last, refused=len(refused),
         refused_kinds=kinds_called(_called_by(triggers, refused)), retrain_s=_retrain_s(gates),
         labels_since_training=new, earlier=LoggedEarlier(context.log, name, moment).read,
+        newest_event_at=_newest_events(context, use_case, moment),
     )  # fmt: skip
 
 
@@ -78,6 +80,12 @@ def _looks(triggers: list[Entry], moment: datetime, apart: timedelta) -> list[Mo
     recorded = [entry for entry in triggers if "facts" in entry.evidence and entry.as_of < moment][::-1]
     kept = worth_remembering([entry.as_of for entry in recorded], apart)
     return [MonitorFacts.from_json(recorded[i].evidence["facts"]) for i in kept]
+
+
+def _newest_events(context: FlowContext, use_case: UseCase, moment: datetime) -> dict[str, datetime]:
+    """Of each source there was ever an event of, when its newest one became known."""
+    found = {each.name: newest_event_at(context.log, each.name, known_by=moment) for each in use_case.sources}
+    return {source: at for source, at in found.items() if at is not None}
 
 
 def _called_by(triggers: list[Entry], gates: list[Entry]) -> list[MonitorFacts]:

@@ -26,14 +26,14 @@ from core.discovery import UseCaseFile
 from core.errors import NotEnoughData
 from core.policy import Policy
 from core.policy_json import policy_as_json
-from flows.references import profile_training
+from features.segments import segment_values
+from flows.references import asked_in, profile_training
 from monitoring.live import LiveVersion
 from monitoring.replay.asked import Asked
 from monitoring.replay.versions import Trained
 from registry.comparison import VERDICTS, build_candidates
 from registry.gate import HoldoutScores, judge
 from registry.scorer import OnnxScorer
-from registry.segments import segment_columns
 from registry.selection import before, since
 from registry.version_folder import REFERENCE_ROWS
 
@@ -123,9 +123,10 @@ class Trainings:
         @cache
         def make_live() -> LiveVersion:
             training = self._asked.training_set(rows)
+            pauses_s = self._asked.pauses_s(*asked_in(training))
             return LiveVersion(
                 version, moment, log_loss, _reference(self._asked, scores, holdout[-REFERENCE_ROWS:]), len(holdout),
-                profile_training(self._declared.use_case, training, scores[holdout]),
+                profile_training(self._declared.use_case, training, scores[holdout], pauses_s=pauses_s),
             )  # fmt: skip
 
         return Trained(
@@ -163,7 +164,7 @@ class RegistryGate:
             _answers(asked, challenger, rows),
             None if champion is None else _answers(asked, champion, rows),
             self.policy,
-            segments=segment_columns(asked.use_case, self.policy.segments, asked.rows.iloc[rows], matrix, columns),
+            segments=segment_values(asked.use_case, asked.rows.iloc[rows], pd.DataFrame(matrix, columns=list(columns))),
             features={name: matrix[:, i] for i, name in enumerate(columns)},
             old_regime=(_answers(asked, challenger, old), _answers(asked, champion, old))
             if champion and len(old)

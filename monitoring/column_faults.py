@@ -12,6 +12,7 @@ from monitoring.calibration import EVERYWHERE, Distance
 from monitoring.facts import Fault
 from monitoring.magnitudes import best_scale, gaps
 from monitoring.profile import ReferenceProfile
+from monitoring.swaps import find_swaps
 from monitoring.window import WindowProfile
 
 Floats = npt.NDArray[np.float64]
@@ -22,8 +23,8 @@ _EXPECTED_ROWS = 20
 # A column of few values has no shape by which to know a change of scale.
 _FEWEST_MAGNITUDES = 8
 _SEEN_TWICE = 2.0
-_FITS, _APART = 0.25, 0.25
-_NEAR, _ALIKE = 0.15, 0.3
+_FITS = 0.25
+_ALIKE = 0.3
 _STREAK_TIMES, _STREAK_ROWS = 3.0, 100
 # How quantities are written otherwise: decimal prefixes and percents, time, length, mass, volume, speed.
 _RATIOS = (10, 100, 1e3, 1e4, 1e6, 1e9, 7, 12, 24, 60, 3600, 86400, 1440, 1.609, 3.281, 2.54, 25.4, 2.205, 28.35, 3.785,
@@ -44,10 +45,11 @@ def find_column_faults(
     moved = {
         found.column: found.value / max(found.threshold, 1e-9) for found in compared if found.segment == EVERYWHERE
     }
-    swapped = list(_swapped(reference, window, moved))
+    apart = gaps(window.magnitudes, reference.magnitudes)
+    swapped = list(find_swaps(reference, window, apart, moved))
     named = {name for fault in swapped for name in fault.column.split(", ")}
     others = (*_nulls(reference, window), *_stuck(reference, window), *_categories(reference, window))
-    rescaled = [fault for fault in _units(reference, window, moved) if fault.column not in named]
+    rescaled = [fault for fault in _units(reference, window, apart, moved) if fault.column not in named]
     return (*swapped, *rescaled, *others)
 
 
@@ -103,8 +105,9 @@ def _categories(reference: ReferenceProfile, window: WindowProfile) -> Iterator[
             )
 
 
-def _units(reference: ReferenceProfile, window: WindowProfile, moved: Mapping[str, float]) -> Iterator[Fault]:
-    apart = gaps(window.magnitudes, reference.magnitudes)
+def _units(
+    reference: ReferenceProfile, window: WindowProfile, apart: Floats, moved: Mapping[str, float]
+) -> Iterator[Fault]:
     for i, column in enumerate(reference.features):
         ours, theirs = window.magnitudes[i], reference.magnitudes[i]
         shaped = min((ours > 0).sum(), (theirs > 0).sum()) >= _FEWEST_MAGNITUDES
@@ -117,20 +120,6 @@ def _units(reference: ReferenceProfile, window: WindowProfile, moved: Mapping[st
                 column=column.name,
                 kind="unit",
                 detail=f"the values look like those of the reference times {scale:.3g}: another unit",
-            )
-
-
-def _swapped(reference: ReferenceProfile, window: WindowProfile, moved: Mapping[str, float]) -> Iterator[Fault]:
-    apart = gaps(window.magnitudes, reference.magnitudes)
-    own = np.diag(apart)
-    better = (apart <= _FITS * own[:, None]) & (apart <= _NEAR) & (own >= _APART)[:, None]
-    names = [column.name for column in reference.features]
-    for i, j in np.argwhere(better & better.T):
-        if i < j and min(moved.get(names[i], 0.0), moved.get(names[j], 0.0)) >= _SEEN_TWICE:
-            yield Fault(
-                column=f"{names[i]}, {names[j]}",
-                kind="swapped",
-                detail=f"{names[i]} looks like {names[j]} did, and {names[j]} like {names[i]}",
             )
 
 

@@ -9,12 +9,18 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from core.use_case import UseCase
 from monitoring.drift_page import LATEST, draw_drift, served_columns
 from monitoring.live import LiveVersion, Served
 from monitoring.measured import recent
+from monitoring.profile import ReferenceProfile
+from monitoring.ranks import moved_pairs
+from monitoring.window import WindowProfile
 
 _STYLE = "font-family:sans-serif;font-size:14px;margin:16px 24px"
+_PAIRS = 8
 _CELL = "padding:2px 12px;text-align:right"
 
 
@@ -48,8 +54,11 @@ def draw_page(
         threshold=use_case.policy.drift_threshold,
         page=page,
     )
-    if curve:
-        put_first(page, curve_section(curve, live.log_loss))
+    sections = [curve_section(curve, live.log_loss)] if curve else []
+    if live.profile is not None and live.profile.related:
+        sections.append(relations_section(live.profile, recent(use_case, answered, as_of)))
+    if sections:
+        put_first(page, "".join(sections))
         shutil.copyfile(page, page.with_name(LATEST))
     return distances
 
@@ -75,6 +84,28 @@ def curve_section(curve: Sequence[Mapping[str, Any]], reference: float) -> str:
         f"{reference:.4f} on its holdout. The bar ends at the loss, the line is its interval.</p><table><tr>"
         + "".join(f'<th style="{_CELL}">{head}</th>' for head in heads)
         + f"</tr>{rows}</table></section>"
+    )
+
+
+def relations_section(reference: ReferenceProfile, rows: pd.DataFrame) -> str:
+    """The pairs of features whose rank correlation moved most, in HTML.
+
+    Args:
+        reference: of the version that answered.
+        rows: what it answered.
+    """
+    now = WindowProfile(reference).add(rows).ranks.correlations
+    moved = moved_pairs(reference.related, reference.correlations, now, _PAIRS)
+    cells = "".join(
+        f'<tr><td style="{_CELL}">{escape(pair.one)}, {escape(pair.other)}</td>'
+        f'<td style="{_CELL}">{pair.before:+.2f}</td><td style="{_CELL}">{pair.now:+.2f}</td></tr>'
+        for pair in moved
+    )
+    return (
+        f'<section style="{_STYLE}"><h2>Relations between features</h2><p>The pairs whose rank correlation moved '
+        f"most, of {len(reference.related)} columns.</p><table><tr>"
+        + "".join(f'<th style="{_CELL}">{head}</th>' for head in ("columns", "reference", "window"))
+        + f"</tr>{cells}</table></section>"
     )
 
 

@@ -9,11 +9,12 @@ from datetime import datetime, timedelta
 import pandas as pd
 
 from core.use_case import UseCase
+from features.segments import Cut, segment_values
 from monitoring.drift import find_drift
 from monitoring.facts import DriftFacts, Fault, PerformanceFacts
 from monitoring.label_counts import count_labels
 from monitoring.live import LiveVersion, Served
-from monitoring.performance import join_labels, measure
+from monitoring.performance import FEWEST_ROWS, join_labels, measure
 from monitoring.quality import find_faults
 from monitoring.window import WindowProfile, profile_window
 
@@ -60,7 +61,7 @@ def measure_window(
     return Measured(
         rows=len(newest),
         performance=measure(
-            labelled, segments=policy.segments, reference=live.reference, categorical=use_case.codes,
+            labelled, cuts=_cuts(use_case, live, labelled), reference_losses=_reference_losses(live),
             confidence=policy.gate.confidence,
         ),
         drift=_drift(use_case, live, window),
@@ -74,6 +75,19 @@ def measure_window(
 def recent(use_case: UseCase, predictions: pd.DataFrame, as_of: datetime) -> pd.DataFrame:
     """The predictions of the window that ends at `as_of`."""
     return predictions.loc[predictions["at"] >= as_of - use_case.policy.monitor_window]
+
+
+def _cuts(use_case: UseCase, live: LiveVersion, labelled: pd.DataFrame) -> tuple[Cut, ...]:
+    """As the version's reference has them; for segments declared since, from its rows, or else from these."""
+    known = {cut.column: cut for cut in live.profile.cuts} if live.profile is not None else {}
+    fresh = segment_values(use_case, labelled) | segment_values(use_case, live.reference)
+    return tuple(known.get(name) or Cut.of(name, values) for name, values in fresh.items())
+
+
+def _reference_losses(live: LiveVersion) -> dict[str, float]:
+    if live.profile is None:
+        return {}
+    return {name: quality.log_loss for name, quality in live.profile.quality.items() if quality.rows >= FEWEST_ROWS}
 
 
 def _profiled(live: LiveVersion, rows: pd.DataFrame, labelled: pd.DataFrame) -> WindowProfile | None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +17,12 @@ from core.losses import (
     row_brier,
     row_log_loss,
 )
+from features.segments import Cut, column_of
 from monitoring.facts import Interval, LossPoint, PerformanceFacts, SegmentFacts
 from monitoring.resampling import Resampled, entity_units, time_blocks
-from monitoring.segments import segmentations
 
-# Fewer rows of a segment say nothing of it.
-_FEWEST_ROWS = 50
+FEWEST_ROWS = 50
+"""Fewer rows of a segment say nothing of it."""
 _SHARE = (0.0, 1.0)
 _LOSS = (0.0, WORST_LOG_LOSS)
 
@@ -57,9 +56,8 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, horizon: timede
 def measure(
     labelled: pd.DataFrame,
     *,
-    segments: Sequence[str] = (),
-    reference: pd.DataFrame | None = None,
-    categorical: Collection[str] = (),
+    cuts: Sequence[Cut] = (),
+    reference_losses: Mapping[str, float] | None = None,
     by: str | None = None,
     confidence: float = 0.95,
 ) -> PerformanceFacts:
@@ -69,10 +67,8 @@ def measure(
 
     Args:
         labelled: due predictions: at least ``at``, ``score`` and ``label`` (0, 1 or NaN), and the segments' columns.
-        segments: request fields or feature columns (with or without ``f__``) by which to look separately.
-        reference: labelled rows of the version's holdout: features, ``score``, ``label``. Cuts are made from it;
-            without it, from `labelled`.
-        categorical: columns that are codes, not quantities.
+        cuts: what makes the segments.
+        reference_losses: the version's on its holdout, by segment, in nats.
         by: column of the entity whose rows depend on each other; None: blocks of time.
         confidence: of the intervals, in (0, 1).
     """
@@ -96,7 +92,7 @@ def measure(
         base_rate=float(label.mean()),
         from_at=rows["at"].min().to_pydatetime(),
         to_at=rows["at"].max().to_pydatetime(),
-        segments=_by_segment(rows, losses, drawn, segments, reference, categorical),
+        segments=_by_segment(rows, losses, drawn, cuts, reference_losses or {}),
     )
 
 
@@ -144,33 +140,15 @@ def _auc(drawn: Resampled, label: Floats, score: Floats) -> Interval | None:
 
 
 def _by_segment(
-    rows: pd.DataFrame,
-    losses: Floats,
-    drawn: Resampled,
-    segments: Sequence[str],
-    reference: pd.DataFrame | None,
-    categorical: Collection[str],
+    rows: pd.DataFrame, losses: Floats, drawn: Resampled, cuts: Sequence[Cut], reference_losses: Mapping[str, float]
 ) -> tuple[SegmentFacts, ...]:
     """The segments with enough rows, the largest rise over its reference first."""
-    if not segments:
-        return ()
     found = []
-    cuts = {each.column: each for each in segmentations(segments, rows, categorical)}
-    if reference is not None:
-        cuts |= {each.column: each for each in segmentations(segments, reference, categorical)}
-    for cut in cuts.values():
-        before = _reference_losses(dict(cut.cut(reference)), reference) if reference is not None else {}
-        for name, mask in cut.cut(rows):
-            if mask.sum() >= _FEWEST_ROWS:
-                loss = drawn.mean(losses, support=_LOSS, rows=mask)
-                found.append(
-                    SegmentFacts(name=name, rows=int(mask.sum()), log_loss=loss, reference_log_loss=before.get(name))
-                )
+    for cut in cuts:
+        column = column_of(rows, cut.column)
+        for name, mask in cut.masks(column.to_numpy()) if column is not None else ():
+            if mask.sum() >= FEWEST_ROWS:
+                loss, before = drawn.mean(losses, support=_LOSS, rows=mask), reference_losses.get(name)
+                found.append(SegmentFacts(name=name, rows=int(mask.sum()), log_loss=loss, reference_log_loss=before))
     overall = float(losses.mean())
     return tuple(sorted(found, key=lambda s: (s.reference_log_loss or overall) - s.log_loss.value))
-
-
-def _reference_losses(parts: dict[str, Any], reference: pd.DataFrame) -> dict[str, float]:
-    label, score = (reference[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
-    losses = row_log_loss(label, score)
-    return {name: float(losses[mask].mean()) for name, mask in parts.items() if mask.sum() >= _FEWEST_ROWS}

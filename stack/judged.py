@@ -24,8 +24,8 @@ class Judged:
             ``coverage``; None without labelled rows.
         estimate: ``log_loss`` with its bounds, ``method``, ``rows`` without a label, ``blind`` (why it is not to be
             trusted, or None); None if nothing was estimated.
-        curve: log-loss of the newest windows, oldest first, by the labels known at the look; each ``version``, ``from``,
-            ``to``, ``rows``, ``labelled``, ``log_loss``, ``low`` and ``high``.
+        curve: log-loss of the newest windows, oldest first, by the labels known at the look; each ``version``,
+            ``from``, ``to``, ``rows``, ``labelled``, ``log_loss``, ``low`` and ``high``.
         faults: of the data; each ``column``, ``kind`` and ``detail``.
         aftermath: the newest verdict on the version that was promoted last; None if there was none.
         alerts: what people were told of and is not over, the newest first.

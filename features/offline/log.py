@@ -130,6 +130,12 @@ class OfflineLog:
         """About how many events of a source became known in [since, until): those of whole days."""
         return consistently(lambda: count_rows(self._files([f"events/{source}"], since, until)[1][0]))
 
+    def event_days(self, source: str, *, since: Bound = None, until: Bound = None) -> list[datetime]:
+        """The days, from the first to the last of two moments, on which an event of a source may have become known."""
+        files = self._files([f"events/{source}"], since, until)[1][0]
+        days = {file.path.parent.name.removeprefix("day=") for file in files}
+        return [as_utc(datetime.fromisoformat(day)) for day in sorted(days)]
+
     def late(self, source: str, *, since: Bound = None, until: Bound = None) -> pd.DataFrame:
         """Events that came too late for every window view, as `events`."""
         frame = self._frame(f"late/{source}", since, until)

@@ -136,6 +136,7 @@ class Simulation:
         return Past(
             looks=looks, last_retrain_at=self._last_retrain_at, refused=len(self._refused),
             refused_kinds=kinds_called(self._refused), retrain_s=cost, labels_since_training=new,
+            newest_event_at=self._asked.newest_events(now),
             earlier=lambda since, until: self._served(since, until, now),
         )  # fmt: skip
 
