@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -145,16 +145,20 @@ class RegistryGate:
     Args:
         asked: everything asked.
         policy: the use case's.
+        known: verdicts there are, which policies may share that differ in their triggers alone.
     """
 
     asked: Asked
     policy: Policy
+    known: dict[tuple[str, ...], tuple[Trained, Decision]] = field(default_factory=dict)
 
     def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
         """See `monitoring.replay.versions.Gate`."""
-        tried = len(challengers)
-        judged = [(each, self._judge(each, champion, tried)) for each in challengers]
-        return min(judged, key=lambda each: (VERDICTS.index(each[1].action), each[0].log_loss))
+        key = (champion.version if champion else "", *(each.version for each in challengers))
+        if key not in self.known:
+            judged = [(each, self._judge(each, champion, len(challengers))) for each in challengers]
+            self.known[key] = min(judged, key=lambda each: (VERDICTS.index(each[1].action), each[0].log_loss))
+        return self.known[key]
 
     def _judge(self, challenger: Trained, champion: Trained | None, tried: int) -> Decision:
         asked, rows = self.asked, challenger.holdout

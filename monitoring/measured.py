@@ -48,9 +48,24 @@ Measure = Callable[[UseCase, LiveVersion, Served, Mapping[str, datetime], dateti
 
 
 def measure_window(
-    use_case: UseCase, live: LiveVersion, served: Served, newest_event_at: Mapping[str, datetime], as_of: datetime
+    use_case: UseCase,
+    live: LiveVersion,
+    served: Served,
+    newest_event_at: Mapping[str, datetime],
+    as_of: datetime,
+    *,
+    with_drift: bool = True,
 ) -> Measured:
-    """Measure what the version answered in the window that ends at `as_of`; see `look`."""
+    """Measure what the version answered in the window that ends at `as_of`; see `look`.
+
+    Args:
+        use_case: whose.
+        live: the version.
+        served: what was logged.
+        newest_event_at: of each event source.
+        as_of: the moment of the look.
+        with_drift: whether to look for drift, which takes most of the time.
+    """
     policy = use_case.policy
     answered = served.predictions.loc[served.predictions["version"] == live.version]
     labelled = join_labels(answered, served.labels, use_case.label.horizon, as_of)
@@ -64,7 +79,7 @@ def measure_window(
             labelled, cuts=_cuts(use_case, live, labelled), reference_losses=_reference_losses(live),
             confidence=policy.gate.confidence,
         ),
-        drift=_drift(use_case, live, window),
+        drift=_drift(use_case, live, window) if with_drift else None,
         faults=_faults(use_case, live, window, served, newest_event_at, as_of),
         rows_per_day=len(recent(use_case, served.predictions, as_of)) / (policy.monitor_window / _DAY),
         unlabelled=unlabelled if is_to_estimate else None,

@@ -45,8 +45,9 @@ def find_faults(
     """
     found: tuple[Fault, ...] = ()
     if window.rows >= MIN_ROWS:
-        compared = distances(reference, window, false_alarms=_RARE, min_rows=MIN_ROWS)
-        found += find_column_faults(reference, window, compared)
+        found += find_column_faults(
+            reference, window, lambda: distances(reference, window, false_alarms=_RARE, min_rows=MIN_ROWS)
+        )
         found += find_label_faults(reference, window, labels or LabelCounts())
     elif labels is not None:
         found += find_label_faults(reference, window, labels)

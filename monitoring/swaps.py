@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ _LEANS, _CROSSED, _SURE = 0.7, 0.6, 20.0
 
 
 def find_swaps(
-    reference: ReferenceProfile, window: WindowProfile, apart: Floats, moved: Mapping[str, float]
+    reference: ReferenceProfile, window: WindowProfile, apart: Floats, moved: Callable[[], Mapping[str, float]]
 ) -> Iterator[Fault]:
     """Pairs of features that seem to be swapped.
 
@@ -28,7 +28,7 @@ def find_swaps(
         reference: of the version that answered.
         window: of its predictions.
         apart: `monitoring.magnitudes.gaps` of the window's features and the reference's.
-        moved: of each column, its distance over its threshold.
+        moved: gives of each column its distance over its threshold.
     """
     own = np.diag(apart)
     better = (apart <= _FITS * own[:, None]) & (apart <= _NEAR) & (own >= _APART)[:, None]
@@ -36,7 +36,7 @@ def find_swaps(
     pairs = {
         (names[i], names[j])
         for i, j in np.argwhere(better & better.T)
-        if i < j and min(moved.get(names[i], 0.0), moved.get(names[j], 0.0)) >= _SEEN_TWICE
+        if i < j and min(moved().get(names[i], 0.0), moved().get(names[j], 0.0)) >= _SEEN_TWICE
     }
     for one, other in sorted(pairs):
         yield Fault(
@@ -61,11 +61,24 @@ def _by_relations(reference: ReferenceProfile, window: WindowProfile) -> Iterato
     are: those of the columns crossed must be much likelier than as they are, and fit much better.
     """
     names, before, now = reference.related, reference.correlations, window.ranks.correlations
-    rows = window.ranks.rows
-    for i in range(len(names)):
-        for j in range(i + 1, len(names)):
-            others = [k for k in range(len(names)) if k not in (i, j)]
-            straight = float(((now - before)[np.ix_([i, j], others)] ** 2).sum())
-            crossed = float(((now[[j, i]] - before[[i, j]])[:, others] ** 2).sum())
-            if crossed <= _CROSSED * straight and rows * (straight - crossed) >= _SURE:
-                yield names[i], names[j]
+    straight = _apart(now - before, np.zeros_like(before))
+    crossed = _apart(now, before, is_crossed=True)
+    fits = (crossed <= _CROSSED * straight) & (window.ranks.rows * (straight - crossed) >= _SURE)
+    yield from ((names[i], names[j]) for i, j in np.argwhere(np.triu(fits, 1)))
+
+
+def _apart(ours: Floats, theirs: Floats, *, is_crossed: bool = False) -> Floats:
+    """For each two rows i, j of square tables the summed squares of ours less theirs, but for columns i and j.
+
+    Args:
+        ours: (k, k).
+        theirs: (k, k).
+        is_crossed: whether row i is compared with the other's row j, and j with i.
+    """
+    squares = (ours**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1) - 2 * ours @ theirs.T
+    own, across = np.diag(ours)[:, None] - theirs, ours - np.diag(theirs)  # columns i and j of rows i and j, crossed
+    if is_crossed:
+        found = squares - own**2 - across**2
+        return np.asarray(found + found.T)
+    whole, diagonal = np.diag(squares), (np.diag(ours) - np.diag(theirs)) ** 2
+    return np.asarray(np.add.outer(whole - diagonal, whole - diagonal) - 2 * (ours - theirs) ** 2)

@@ -44,6 +44,8 @@ class WindowProfile:
         self.to_us: int | None = None
         self.counts = np.zeros((self._grid.cells, width), dtype=np.int64)
         self.parts = {name: np.zeros_like(self.counts) for name in reference.segments}
+        self._histograms = Histograms(self._bins, self.counts)  # of the very counts that grow
+        self._parts = {name: Histograms(self._bins, part) for name, part in self.parts.items()}
         self.magnitudes = np.zeros((len(self._names), SIZE), dtype=np.int64)
         self.ranks = RankSums.none(len(self._related))
         self.streaks: Streaks | None = None
@@ -52,11 +54,11 @@ class WindowProfile:
     @property
     def histograms(self) -> Histograms:
         """Of all rows, by cell of the grid."""
-        return Histograms(self._bins, self.counts)
+        return self._histograms
 
     def segment(self, name: str) -> Histograms:
         """Of one segment, by cell of the grid."""
-        return Histograms(self._bins, self.parts[name])
+        return self._parts[name]
 
     @property
     def blocks(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from core.clock import Clock, ManualClock, to_us
 from core.decision import Decision
 from core.policy import Policy
+from core.triggers import Drift, calls_upon
 from core.use_case import UseCase
 from monitoring.aftermath import ROLLBACK, VERDICTS, Promotion, compare_versions, judge_aftermath
 from monitoring.facts import MonitorFacts
@@ -30,28 +31,36 @@ class Windows:
     """Remembers what windows said, for policies that let the same versions answer the same questions."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, datetime, bytes], Measured] = {}
+        self._known: dict[tuple[str, datetime, bytes, bool], Measured] = {}
 
-    def measuring(self, answered_by: bytes) -> Measure:
+    def measuring(self, answered_by: bytes, *, with_drift: bool) -> Measure:
         """What measures a window, unless it was measured already.
 
         Args:
             answered_by: tells which version answered which of its questions.
+            with_drift: whether drift is looked for.
         """
 
         def measure(
             use_case: UseCase, live: LiveVersion, served: Served, newest: Mapping[str, datetime], as_of: datetime
         ) -> Measured:
             key = (live.version, as_of, answered_by)
-            if key not in self._known:
-                self._known[key] = measure_window(use_case, live, served, newest, as_of)
-            return self._known[key]
+            if (*key, with_drift) not in self._known:
+                fuller = self._known.get((*key, True))
+                self._known[*key, with_drift] = (
+                    measure_window(use_case, live, served, newest, as_of, with_drift=with_drift)
+                    if fuller is None
+                    else replace(fuller, drift=None)
+                )
+            return self._known[*key, with_drift]
 
         return measure
 
 
 class Simulation:
     """Runs one policy over the past.
+
+    Drift is looked for only where the policy asks for it: no other trigger's answer depends on it.
 
     Args:
         asked: everything asked.
@@ -113,9 +122,8 @@ class Simulation:
         cut, served = self._asked.between(since, now), self._served(since, now, now)
         live = self._champion.make_live() if self._champion else None
         answered_by = hashlib.sha256("\n".join(self._versions[cut]).encode()).digest()
-        facts = look(
-            self._use_case, live, served, self._past(now), as_of=now, measuring=self._windows.measuring(answered_by)
-        )
+        measuring = self._windows.measuring(answered_by, with_drift=calls_upon(self._policy.calls_for, Drift))
+        facts = look(self._use_case, live, served, self._past(now), as_of=now, measuring=measuring)
         decision = decide_retrain(facts, self._policy)
         self._looks.append(facts)
         aftermath = self._look_back(now)
