@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from monitoring.recorded import Recorded
 
 Kind = Literal["data", "prediction", "label", "concept"]
 
@@ -184,7 +183,7 @@ class LossPoint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MonitorFacts:
+class MonitorFacts(Recorded):
     """Everything a decision at one look is made from.
 
     Args:
@@ -231,22 +230,3 @@ class MonitorFacts:
     def with_(self, **changed: Any) -> MonitorFacts:
         """The same with some facts replaced."""
         return replace(self, **changed)
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON, for the ledger."""
-        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
-        return found
-
-    @classmethod
-    def from_json(cls, recorded: Any) -> MonitorFacts:
-        """The facts that were recorded.
-
-        Raises:
-            pydantic.ValidationError: if they are not such facts.
-        """
-        return _adapter().validate_python(recorded)
-
-
-@cache
-def _adapter() -> TypeAdapter[MonitorFacts]:
-    return TypeAdapter(MonitorFacts)

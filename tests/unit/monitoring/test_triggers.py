@@ -300,6 +300,21 @@ def test_what_was_recorded_decides_alike(seen: MonitorFacts, trigger: Trigger) -
 
 
 @given(any_facts, triggers)
+def test_what_an_earlier_release_recorded_decides_alike(seen: MonitorFacts, trigger: Trigger) -> None:
+    """Its curve had moments, rows and losses, and no version; decisions did not show it."""
+    decision = decide_retrain(seen, replace(POLICY, trigger=trigger))
+    recorded = orjson.loads(orjson.dumps(dict(decision.evidence)))
+    del recorded["curve"]
+    for point in recorded["facts"]["losses"]:
+        for name in point.keys() - {"at", "rows", "log_loss"}:
+            del point[name]
+
+    again = redecide(recorded)
+
+    assert (again.action, again.reason) == (decision.action, decision.reason)
+
+
+@given(any_facts, triggers)
 def test_faults_only_ever_stop_a_retrain(seen: MonitorFacts, trigger: Trigger) -> None:
     policy = replace(POLICY, trigger=trigger)
 
