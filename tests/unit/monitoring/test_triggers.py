@@ -25,6 +25,7 @@ from core.triggers import (
     Schedule,
     Trigger,
     WorthIt,
+    calls_upon,
 )
 from monitoring.facts import (
     ColumnDrift,
@@ -312,6 +313,18 @@ def test_what_an_earlier_release_recorded_decides_alike(seen: MonitorFacts, trig
     again = redecide(recorded)
 
     assert (again.action, again.reason) == (decision.action, decision.reason)
+
+
+@given(any_facts, triggers)
+def test_only_a_trigger_that_asks_for_drift_depends_on_it(seen: MonitorFacts, trigger: Trigger) -> None:
+    """So replays need not look for it under other policies."""
+    if calls_upon(trigger, Drift):
+        return
+    policy = replace(POLICY, trigger=trigger)
+
+    with_it, without = decide_retrain(seen, policy), decide_retrain(seen.with_(drift=None), policy)
+
+    assert (with_it.action, with_it.reason) == (without.action, without.reason)
 
 
 @given(any_facts, triggers)
