@@ -53,7 +53,7 @@ def profile_training(
         training: its rows, holdout included.
         holdout_scores: the version's on its newest rows, float32 (m,).
         importance: of the features; None: unknown.
-        pauses_s: of each event source, the longest time between two events; None: unknown.
+        pauses_s: of each event source, the longest time without any; None: unknown.
     """
     learnt_from = np.full(len(training.y) - len(holdout_scores), np.nan)
     return profile_reference(

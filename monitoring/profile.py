@@ -92,7 +92,7 @@ class ReferenceProfile:
         from_us: of the first row, microseconds since 1970.
         to_us: of the last row.
         longest_gap_s: between two consecutive rows.
-        pauses_s: of each event source, the longest time between two events; sources left out are not known.
+        pauses_s: of each event source, the longest time without any; sources left out are not known.
         calibrated: thresholds found so far; not part of what it is.
     """
 

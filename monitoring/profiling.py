@@ -55,7 +55,7 @@ def profile_reference(
         labels: 0 or 1 (n,), NaN where unknown.
         importance: of the features, on any scale.
         segments: by name of a request field or feature, its value in each row, (n,).
-        pauses_s: of each event source, the longest time between two events while the rows were asked.
+        pauses_s: of each event source, the longest time without any while the rows were asked.
 
     Example:
         >>> at = np.datetime64("2026-01-01", "us") + np.arange(100).astype("timedelta64[h]")

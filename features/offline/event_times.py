@@ -26,27 +26,31 @@ def newest_event_at(log: OfflineLog, source: str, *, known_by: datetime) -> date
 
 
 def longest_pause_s(log: OfflineLog, source: str, since: datetime, until: datetime) -> float | None:
-    """The longest time between two consecutive events that became known in [since, until); None with less than two."""
+    """The longest time in [since, until) in which no event of a source became known; None if none did at all."""
     days = log.event_days(source, since=since, until=until)
-    return pause_of(
-        np.sort(_known_us(log, source, max(day, as_utc(since)), min(day + _DAY, as_utc(until)))) for day in days
+    return pause_within(
+        since,
+        until,
+        (np.sort(_known_us(log, source, max(day, as_utc(since)), min(day + _DAY, as_utc(until)))) for day in days),
     )
 
 
-def pause_of(parts: Iterable[Ints]) -> float | None:
-    """The longest time between two consecutive moments, in seconds; None with less than two.
+def pause_within(since: datetime, until: datetime, parts: Iterable[Ints]) -> float | None:
+    """The longest time between two moments of a span, its ends included, in seconds; None without any but these.
+
+    The ends count, for events that came all at once would else seem to come without a pause.
 
     Args:
+        since: when it begins.
+        until: when it ends.
         parts: microseconds since 1970, rising, one part after the other.
     """
-    last, longest = None, None
+    last, longest = to_us(since), None
     for part in parts:
         if part.size:
-            moments = part if last is None else np.r_[last, part]
-            pauses = np.diff(moments)
-            longest = max(longest or 0, int(pauses.max())) if pauses.size else longest
-            last = part[-1]
-    return None if longest is None else longest / 1e6
+            longest = max(longest or 0, int(np.diff(np.append(last, part)).max()))
+            last = int(part[-1])
+    return None if longest is None else max(longest, to_us(until) - last) / 1e6
 
 
 def _known_us(log: OfflineLog, source: str, since: datetime, until: datetime) -> Ints:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from core.clock import from_us, to_us
 from core.use_case import History, UseCase
-from features.offline.event_times import pause_of
+from features.offline.event_times import pause_within
 from features.offline.log import OfflineLog
 from features.offline.point_in_time import Progress, point_in_time_matrix, to_us_array
 from features.offline.training import TrainingSet, fingerprint, passes_checks
@@ -102,9 +102,10 @@ class Asked:
         return {source: from_us(int(self.event_us[source][i - 1])) for source, i in last.items() if i}
 
     def pauses_s(self, since: datetime, until: datetime) -> dict[str, float | None]:
-        """Of each event source, the longest time between two events that became known in [since, until)."""
+        """Of each event source, the longest time in [since, until) in which no event became known."""
         bounds = [to_us(since), to_us(until)]
-        return {source: pause_of([us[slice(*np.searchsorted(us, bounds))]]) for source, us in self.event_us.items()}
+        parts = {source: [us[slice(*np.searchsorted(us, bounds))]] for source, us in self.event_us.items()}
+        return {source: pause_within(since, until, part) for source, part in parts.items()}
 
     @cached_property
     def _by_known(self) -> tuple[Ints, Ints]:

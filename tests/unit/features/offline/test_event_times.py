@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.offline.event_times import longest_pause_s, newest_event_at, pause_of
+from core.clock import from_us
+from features.offline.event_times import longest_pause_s, newest_event_at, pause_within
 from features.offline.log import OfflineLog
 
 START = datetime(2019, 2, 1, tzinfo=UTC)
@@ -40,7 +41,7 @@ def test_a_source_without_events_has_no_newest(log: OfflineLog) -> None:
 
 @pytest.mark.parametrize(
     ("since", "until", "hours"),
-    [(0, 200, 69), (0, 100, 25), (0, 30, 3), (2, 5.1, 3), (5, 31, 25), (6, 30, None), (31, 200, 69)],
+    [(0, 200, 100), (0, 100, 69), (0, 30, 25), (2, 5.1, 3), (5, 31, 25), (6, 30, None), (31, 200, 100)],
 )
 def test_the_longest_pause_spans_days(log: OfflineLog, since: float, until: float, hours: float | None) -> None:
     found = longest_pause_s(log, "trips", START + since * HOUR, START + until * HOUR)
@@ -52,5 +53,12 @@ def test_the_longest_pause_spans_days(log: OfflineLog, since: float, until: floa
 def test_pauses_do_not_depend_on_the_parts_they_are_read_in(moments: list[int], cuts: list[int]) -> None:
     parts = np.split(np.array(moments, dtype=np.int64), [cut for cut in cuts if cut <= len(moments)])
 
-    expected = max(np.diff(moments)) / 1e6 if len(moments) > 1 else None
-    assert pause_of(parts) == expected
+    since, until = from_us(-5), from_us(10**9 + 5)
+    expected = max(np.diff([-5, *moments, 10**9 + 5])) / 1e6 if moments else None
+    assert pause_within(since, until, parts) == expected
+
+
+def test_events_that_came_at_once_had_a_pause_before() -> None:
+    at_once = np.full(9, 10**9, dtype=np.int64)
+
+    assert pause_within(from_us(0), from_us(10**9 + 1), [at_once]) == 1000.0
