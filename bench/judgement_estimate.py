@@ -26,9 +26,9 @@ from core.use_case import UseCase
 from features.definitions import key_groups
 from features.offline.log import OfflineLog
 from features.offline.point_in_time import point_in_time_matrix
+from features.segments import LOGGED
 from monitoring.estimate import estimate
 from monitoring.facts import EstimateFacts
-from monitoring.segments import LOGGED
 
 _SOURCE = "taxi_payments"
 FIRST_TRAINING, _SURCHARGE = datetime(2018, 3, 1, tzinfo=UTC), datetime(2019, 2, 1, tzinfo=UTC)

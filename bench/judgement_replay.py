@@ -22,9 +22,10 @@ from core.settings import Settings
 from core.use_case import History
 from flows.replay import run_replay
 from flows.replay_inputs import ReplayInputs, ReplaySpec, made_of
+from monitoring.replay.course import Course, Step, losses_of
 from monitoring.replay.outcome import Comparison, Outcome
 from monitoring.replay.policies import NAMES
-from monitoring.replay.simulation import Course, Simulation, Step, losses_of
+from monitoring.replay.simulation import Simulation
 
 _SHUFFLED = {"taxi_tip": datetime(2018, 3, 1, tzinfo=UTC), "flight_delay": datetime(2013, 3, 3, tzinfo=UTC)}
 _MINUTES, _WITHIN, _SHARE = 10.0, 2.0, 25.0

@@ -123,6 +123,17 @@ class KOf:
     triggers: tuple[Trigger, ...]
 
 
+def calls_upon(trigger: Trigger, kind: type) -> bool:
+    """Whether a trigger is of a kind, or put together from one that is.
+
+    Example:
+        >>> calls_upon(AllOf((Drift(), NewLabels(9))), Drift), calls_upon(Never(), Drift)
+        (True, False)
+    """
+    parts = trigger.triggers if isinstance(trigger, AnyOf | AllOf | KOf) else ()
+    return isinstance(trigger, kind) or any(calls_upon(part, kind) for part in parts)
+
+
 Trigger = (
     Never | Always | Schedule | NewLabels | Drift | PerformanceDrop | EstimatedDrop | WorthIt | AnyOf | AllOf | KOf
 )

@@ -9,7 +9,8 @@ from core.decision import Decision
 from core.errors import DependencyDown
 from core.use_case import UseCase
 from flows.context import FlowContext
-from monitoring.look import LiveVersion, Served, draw_page
+from monitoring.live import LiveVersion, Served
+from monitoring.look_page import draw_page
 from monitoring.triggers import WAIT
 
 _log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ def keep_page(
     if decision.action == WAIT and any(pages.glob(f"*-v{live.version}.html")):
         return
     page = pages / f"{moment:%Y-%m-%dT%H%M%S}-v{live.version}.html"
-    distances = draw_page(use_case, live, served, as_of=moment, page=page)
+    distances = draw_page(use_case, live, served, as_of=moment, page=page, curve=decision.evidence.get("curve", ()))
     try:
         context.registry.log_look(name, live.version, at=moment, page=page, distances=distances)
     except DependencyDown as problem:

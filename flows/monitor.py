@@ -16,7 +16,8 @@ from flows.look_page import keep_page
 from flows.past import past_of
 from flows.skew import audit
 from flows.versions import live_version
-from monitoring.look import Served, look, window_start
+from monitoring.live import Served, window_start
+from monitoring.look import look
 from monitoring.triggers import decide_retrain
 
 ACTOR = "flow monitor"

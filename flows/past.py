@@ -6,18 +6,23 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 import numpy as np
+import pandas as pd
 
 from core.clock import MICROSECOND
 from core.ledger import Entry
 from core.use_case import UseCase
+from features.offline.event_times import newest_event_at
+from features.offline.log import OfflineLog
 from flows.context import FlowContext
 from monitoring.facts import MonitorFacts
-from monitoring.look import LiveVersion, Past, kinds_called, worth_remembering
+from monitoring.live import LiveVersion, Past, Served, worth_remembering
+from monitoring.look import kinds_called
 
 # Older triggers cannot matter: at one look an hour this is half a year.
 _TRIGGERS = 5000
 _COSTS = 3
 _GATES = 200
+_ANSWERED = ("prediction_id", "at", "version", "score")
 
 
 def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, moment: datetime) -> Past:
@@ -32,8 +37,31 @@ def past_of(context: FlowContext, use_case: UseCase, live: LiveVersion | None, m
     return Past(
         looks=looks, last_retrain_at=last, refused=len(refused),
         refused_kinds=kinds_called(_called_by(triggers, refused)), retrain_s=_retrain_s(gates),
-        labels_since_training=new,
+        labels_since_training=new, earlier=LoggedEarlier(context.log, name, moment).read,
+        newest_event_at=_newest_events(context, use_case, moment),
     )  # fmt: skip
+
+
+class LoggedEarlier:
+    """Reads windows that have ended from the offline log; see `monitoring.live.Earlier`.
+
+    Args:
+        log: where from.
+        name: of the use case.
+        moment: of the look; labels known later are not looked at.
+    """
+
+    def __init__(self, log: OfflineLog, name: str, moment: datetime) -> None:
+        self._log, self._name, self._moment = log, name, moment
+        self._labels: pd.DataFrame | None = None
+        self._since = moment
+
+    def read(self, since: datetime, until: datetime) -> Served:
+        """The answers to what was asked in [since, until), and the labels known since then; the latter are kept."""
+        if self._labels is None or since < self._since:
+            self._labels, self._since = self._log.labels(self._name, since=since, known_by=self._moment), since
+        rows = self._log.predictions(self._name, since=since, until=until, columns=_ANSWERED)
+        return Served(rows, self._labels)
 
 
 def last_retrain_at(triggers: list[Entry]) -> datetime | None:
@@ -52,6 +80,12 @@ def _looks(triggers: list[Entry], moment: datetime, apart: timedelta) -> list[Mo
     recorded = [entry for entry in triggers if "facts" in entry.evidence and entry.as_of < moment][::-1]
     kept = worth_remembering([entry.as_of for entry in recorded], apart)
     return [MonitorFacts.from_json(recorded[i].evidence["facts"]) for i in kept]
+
+
+def _newest_events(context: FlowContext, use_case: UseCase, moment: datetime) -> dict[str, datetime]:
+    """Of each source there was ever an event of, when its newest one became known."""
+    found = {each.name: newest_event_at(context.log, each.name, known_by=moment) for each in use_case.sources}
+    return {source: at for source, at in found.items() if at is not None}
 
 
 def _called_by(triggers: list[Entry], gates: list[Entry]) -> list[MonitorFacts]:

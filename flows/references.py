@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from core.clock import from_us
 from core.use_case import UseCase
+from features.offline.event_times import longest_pause_s
+from features.offline.log import OfflineLog
 from features.offline.training import TrainingSet
+from features.segments import segment_values
 from monitoring.profile import LABEL, SCORE, ReferenceProfile
 from monitoring.profile_json import FILE, dump_profile, load_profile
 from monitoring.profiling import profile_reference
@@ -19,10 +23,19 @@ from registry.candidate import Candidate
 from registry.plots import permutation_importance
 
 
-def reference_files(candidate: Candidate, training: TrainingSet) -> dict[str, bytes]:
-    """The profile of all rows a version was made of, as files of its folder; scores are those of its holdout."""
+def reference_files(candidate: Candidate, training: TrainingSet, log: OfflineLog) -> dict[str, bytes]:
+    """The profile of all rows a version was made of, as files of its folder.
+
+    Args:
+        candidate: the version; scores are those of its holdout.
+        training: the rows.
+        log: with the events that came while they were asked.
+    """
     importance = dict(zip(candidate.columns, permutation_importance(candidate).tolist(), strict=True))
-    profile = profile_training(candidate.use_case_file.use_case, training, candidate.holdout.scores, importance)
+    use_case = candidate.use_case_file.use_case
+    since, until = asked_in(training)
+    pauses = {each.name: longest_pause_s(log, each.name, since, until) for each in use_case.sources}
+    profile = profile_training(use_case, training, candidate.holdout.scores, importance, pauses)
     return {FILE: dump_profile(profile)}
 
 
@@ -31,6 +44,7 @@ def profile_training(
     training: TrainingSet,
     holdout_scores: npt.NDArray[np.float32],
     importance: Mapping[str, float] | None = None,
+    pauses_s: Mapping[str, float | None] | None = None,
 ) -> ReferenceProfile:
     """The profile of a training set whose newest rows were held out and scored.
 
@@ -39,6 +53,7 @@ def profile_training(
         training: its rows, holdout included.
         holdout_scores: the version's on its newest rows, float32 (m,).
         importance: of the features; None: unknown.
+        pauses_s: of each event source, the longest time without any; None: unknown.
     """
     learnt_from = np.full(len(training.y) - len(holdout_scores), np.nan)
     return profile_reference(
@@ -49,8 +64,15 @@ def profile_training(
         scores=np.r_[learnt_from, holdout_scores],
         labels=training.y,
         importance=importance,
-        segments=_segments(use_case, training.requests, pd.DataFrame(training.X, columns=list(training.columns))),
+        pauses_s={source: pause for source, pause in (pauses_s or {}).items() if pause is not None},
+        segments=segment_values(use_case, training.requests, pd.DataFrame(training.X, columns=list(training.columns))),
     )
+
+
+def asked_in(training: TrainingSet) -> tuple[datetime, datetime]:
+    """From when until when its rows were asked."""
+    at_us = training.at.astype("datetime64[us]").astype(np.int64)
+    return from_us(int(at_us[0])), from_us(int(at_us[-1]) + 1)
 
 
 def load_reference(use_case: UseCase, folder: Path) -> ReferenceProfile:
@@ -66,14 +88,5 @@ def load_reference(use_case: UseCase, folder: Path) -> ReferenceProfile:
         categorical=[name for name in use_case.categorical if name in columns],
         scores=rows[SCORE].to_numpy(),
         labels=rows[LABEL].to_numpy(),
-        segments=_segments(use_case, rows[columns]),
+        segments=segment_values(use_case, rows[columns]),
     )
-
-
-def _segments(use_case: UseCase, *tables: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
-    """The columns by whose values rows are told apart, each from the first table that has it."""
-    return {
-        name: next(table for table in tables if name in table)[name].to_numpy()
-        for name in use_case.policy.segments
-        if any(name in table for table in tables)
-    }

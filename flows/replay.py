@@ -31,9 +31,10 @@ from core.errors import SettingsError
 from core.settings import Settings
 from flows.replay_inputs import ReplaySpec, inputs_of
 from flows.replay_training import on_one_thread
+from monitoring.replay.course import Course, moments_of
 from monitoring.replay.outcome import Comparison, compare
 from monitoring.replay.policies import ALWAYS, ORACLE
-from monitoring.replay.simulation import Course, Simulation, moments_of
+from monitoring.replay.simulation import Simulation
 
 Show = Callable[[str, int, int], None]
 """Told what is being done, and how much of how much of it is done."""

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from core.clock import MICROSECOND
+from core.decision import Decision
 from core.discovery import UseCaseFile, discover, select
 from core.errors import NotEnoughData
 from core.policy import Policy
@@ -21,9 +22,11 @@ from core.use_case import History, UseCase
 from features.tables import TableAccess
 from flows.replay_training import RegistryGate, Trainings
 from monitoring.replay.asked import Asked, ask_all
+from monitoring.replay.course import Span
 from monitoring.replay.importing import span_of
 from monitoring.replay.policies import policies_named
-from monitoring.replay.simulation import Span, Windows
+from monitoring.replay.simulation import Windows
+from monitoring.replay.versions import Trained
 
 _FORMAT = "1"
 _DAY = timedelta(days=1)
@@ -66,6 +69,7 @@ class ReplayInputs:
         span: what is simulated.
         policies: to simulate, by name.
         windows: what was measured, shared by all policies.
+        verdicts: what the gate said, likewise.
     """
 
     declared: UseCaseFile
@@ -74,10 +78,11 @@ class ReplayInputs:
     span: Span
     policies: dict[str, Policy]
     windows: Windows = field(default_factory=Windows)
+    verdicts: dict[tuple[str, ...], tuple[Trained, Decision]] = field(default_factory=dict)
 
     def gate(self, name: str) -> RegistryGate:
-        """The gate of one policy."""
-        return RegistryGate(self.asked, self.policies[name])
+        """The gate of one policy; policies share verdicts, for they differ in their triggers alone."""
+        return RegistryGate(self.asked, self.policies[name], self.verdicts)
 
 
 _inputs: dict[ReplaySpec, ReplayInputs] = {}

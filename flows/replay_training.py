@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -26,14 +26,14 @@ from core.discovery import UseCaseFile
 from core.errors import NotEnoughData
 from core.policy import Policy
 from core.policy_json import policy_as_json
-from flows.references import profile_training
-from monitoring.look import LiveVersion
+from features.segments import segment_values
+from flows.references import asked_in, profile_training
+from monitoring.live import LiveVersion
 from monitoring.replay.asked import Asked
-from monitoring.replay.simulation import Trained
+from monitoring.replay.versions import Trained
 from registry.comparison import VERDICTS, build_candidates
 from registry.gate import HoldoutScores, judge
 from registry.scorer import OnnxScorer
-from registry.segments import segment_columns
 from registry.selection import before, since
 from registry.version_folder import REFERENCE_ROWS
 
@@ -61,7 +61,7 @@ class Trainings:
         self._known: dict[datetime, tuple[Trained, ...]] = {}
 
     def train(self, moment: datetime) -> tuple[Trained, ...]:
-        """See `monitoring.replay.simulation.Trainer`."""
+        """See `monitoring.replay.versions.Trainer`."""
         with self._guard:
             lock = self._locks[moment]
         with lock:
@@ -123,9 +123,10 @@ class Trainings:
         @cache
         def make_live() -> LiveVersion:
             training = self._asked.training_set(rows)
+            pauses_s = self._asked.pauses_s(*asked_in(training))
             return LiveVersion(
                 version, moment, log_loss, _reference(self._asked, scores, holdout[-REFERENCE_ROWS:]), len(holdout),
-                profile_training(self._declared.use_case, training, scores[holdout]),
+                profile_training(self._declared.use_case, training, scores[holdout], pauses_s=pauses_s),
             )  # fmt: skip
 
         return Trained(
@@ -144,16 +145,20 @@ class RegistryGate:
     Args:
         asked: everything asked.
         policy: the use case's.
+        known: verdicts there are, which policies may share that differ in their triggers alone.
     """
 
     asked: Asked
     policy: Policy
+    known: dict[tuple[str, ...], tuple[Trained, Decision]] = field(default_factory=dict)
 
     def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
-        """See `monitoring.replay.simulation.Gate`."""
-        tried = len(challengers)
-        judged = [(each, self._judge(each, champion, tried)) for each in challengers]
-        return min(judged, key=lambda each: (VERDICTS.index(each[1].action), each[0].log_loss))
+        """See `monitoring.replay.versions.Gate`."""
+        key = (champion.version if champion else "", *(each.version for each in challengers))
+        if key not in self.known:
+            judged = [(each, self._judge(each, champion, len(challengers))) for each in challengers]
+            self.known[key] = min(judged, key=lambda each: (VERDICTS.index(each[1].action), each[0].log_loss))
+        return self.known[key]
 
     def _judge(self, challenger: Trained, champion: Trained | None, tried: int) -> Decision:
         asked, rows = self.asked, challenger.holdout
@@ -163,7 +168,7 @@ class RegistryGate:
             _answers(asked, challenger, rows),
             None if champion is None else _answers(asked, champion, rows),
             self.policy,
-            segments=segment_columns(asked.use_case, self.policy.segments, asked.rows.iloc[rows], matrix, columns),
+            segments=segment_values(asked.use_case, asked.rows.iloc[rows], pd.DataFrame(matrix, columns=list(columns))),
             features={name: matrix[:, i] for i, name in enumerate(columns)},
             old_regime=(_answers(asked, challenger, old), _answers(asked, champion, old))
             if champion and len(old)

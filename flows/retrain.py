@@ -82,7 +82,13 @@ def run_steps(
     candidates = train(context, declared, training, moment)
     candidate, verdict = compare(context, declared, candidates, moment)
     version, verdict = register(
-        context, candidate, verdict, reference_files(candidate, training), moment=moment, lease=lease, reason=reason
+        context,
+        candidate,
+        verdict,
+        reference_files(candidate, training, context.log),
+        moment=moment,
+        lease=lease,
+        reason=reason,
     )
     known["compute_s"] = sum(sum(each.timings.values()) for each in candidates)
     recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})

@@ -10,7 +10,7 @@ import pandas as pd
 from core.use_case import UseCase
 from flows.context import FlowContext
 from flows.references import load_reference
-from monitoring.look import LiveVersion
+from monitoring.live import LiveVersion
 
 
 def fetch_version(context: FlowContext, use_case: str, version: str) -> Path:

@@ -183,6 +183,7 @@ ad_click = UseCase(
         materialize_every=timedelta(days=2),
         retrain_every=timedelta(days=5),
         cooldown=timedelta(days=2),
+        segments=("cat1_code",),
     ),
     replay=ReplaySpan(
         start=datetime(2017, 1, 1, tzinfo=UTC),

@@ -324,6 +324,7 @@ flight_delay = UseCase(
         performance_drop=0.15,
         retrain_every=timedelta(days=14),
         cooldown=timedelta(days=5),
+        segments=("origin",),
     ),
     # A calm autumn to learn from, then Thanksgiving, winter storms and Christmas. Days begin with the first departures
     # (9:00 UTC), so that the daily refresh of the weather serves the mornings.

@@ -224,6 +224,7 @@ taxi_tip = UseCase(
         performance_drop=0.1,
         retrain_every=timedelta(days=30),
         cooldown=timedelta(days=5),
+        segments=("vendor_id", "rate_code_id"),
     ),
     replay=ReplaySpan(
         start=datetime(2018, 1, 1, tzinfo=UTC),

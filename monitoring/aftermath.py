@@ -7,17 +7,16 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import TypeAdapter
 
 from core.decision import Decision
 from core.losses import WORST_LOG_LOSS, Floats, row_log_loss
 from core.policy import AftermathPolicy
 from monitoring.facts import Interval
+from monitoring.recorded import Recorded
 
 ROLLBACK, CONFIRM, WAIT = "rollback", "confirm", "wait"
 VERDICTS = (ROLLBACK, CONFIRM)
@@ -30,7 +29,7 @@ _MOST_ROWS = 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class AftermathFacts:
+class AftermathFacts(Recorded):
     """What is known of a promotion so far.
 
     Args:
@@ -55,20 +54,6 @@ class AftermathFacts:
     log_loss: float | None = None
     previous_log_loss: float | None = None
     difference: Interval | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON, for the ledger."""
-        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
-        return found
-
-    @classmethod
-    def from_json(cls, recorded: Any) -> AftermathFacts:
-        """The facts that were recorded.
-
-        Raises:
-            pydantic.ValidationError: if they are not such facts.
-        """
-        return _adapter().validate_python(recorded)
 
 
 @dataclass(frozen=True)
@@ -210,8 +195,3 @@ def _policy_json(policy: AftermathPolicy) -> dict[str, float]:
         "period_s": policy.period.total_seconds(), "confidence": policy.confidence,
         "margin": policy.margin, "min_rows": policy.min_rows,
     }  # fmt: skip
-
-
-@cache
-def _adapter() -> TypeAdapter[AftermathFacts]:
-    return TypeAdapter(AftermathFacts)

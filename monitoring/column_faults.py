@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from monitoring.calibration import EVERYWHERE, Distance
 from monitoring.facts import Fault
 from monitoring.magnitudes import best_scale, gaps
 from monitoring.profile import ReferenceProfile
+from monitoring.swaps import find_swaps
 from monitoring.window import WindowProfile
 
 Floats = npt.NDArray[np.float64]
@@ -22,39 +25,45 @@ _EXPECTED_ROWS = 20
 # A column of few values has no shape by which to know a change of scale.
 _FEWEST_MAGNITUDES = 8
 _SEEN_TWICE = 2.0
-_FITS, _APART = 0.25, 0.25
-_NEAR, _ALIKE = 0.15, 0.3
+_FITS = 0.25
+_ALIKE = 0.3
 _STREAK_TIMES, _STREAK_ROWS = 3.0, 100
 # How quantities are written otherwise: decimal prefixes and percents, time, length, mass, volume, speed.
 _RATIOS = (10, 100, 1e3, 1e4, 1e6, 1e9, 7, 12, 24, 60, 3600, 86400, 1440, 1.609, 3.281, 2.54, 25.4, 2.205, 28.35, 3.785,
            3.6, 1.852, 57.3, 1024)  # fmt: skip
 _RATIO_OCTAVES = 2 / 16
+# The smallest of them, less what may be left, cannot move a column by less: log2(1.609) - 2/16 - a quarter of it.
+_FEWEST_OCTAVES = 0.4
 
 
 def find_column_faults(
-    reference: ReferenceProfile, window: WindowProfile, compared: Sequence[Distance]
+    reference: ReferenceProfile, window: WindowProfile, compare: Callable[[], Sequence[Distance]]
 ) -> tuple[Fault, ...]:
     """What is wrong with the features of a window.
 
     Args:
         reference: of the version that answered.
         window: of its predictions.
-        compared: distances and rare thresholds of its columns.
+        compare: gives distances and rare thresholds of its columns; asked only where a column looks changed, for
+            thresholds are what takes time.
     """
-    moved = {
-        found.column: found.value / max(found.threshold, 1e-9) for found in compared if found.segment == EVERYWHERE
-    }
-    swapped = list(_swapped(reference, window, moved))
+
+    @cache
+    def moved() -> Mapping[str, float]:
+        compared = (found for found in compare() if found.segment == EVERYWHERE)
+        return {found.column: found.value / max(found.threshold, 1e-9) for found in compared}
+
+    apart = gaps(window.magnitudes, reference.magnitudes)
+    swapped = list(find_swaps(reference, window, apart, moved))
     named = {name for fault in swapped for name in fault.column.split(", ")}
     others = (*_nulls(reference, window), *_stuck(reference, window), *_categories(reference, window))
-    rescaled = [fault for fault in _units(reference, window, moved) if fault.column not in named]
+    rescaled = [fault for fault in _units(reference, window, apart, moved) if fault.column not in named]
     return (*swapped, *rescaled, *others)
 
 
 def _nulls(reference: ReferenceProfile, window: WindowProfile) -> Iterator[Fault]:
     for column in reference.features:
-        rows, theirs = _rows(window, column), _stretches(reference, column, window.blocks)
-        usual = _most(theirs[:, -1], theirs.sum(axis=1))
+        rows, usual = _rows(window, column), _usual(reference, column, window.blocks).nulls
         share = rows[-1] / rows.sum()
         if share - usual > _NULLS + _SURE_SE * _error(usual, int(rows.sum())):
             gone = " (the column is not there)" if column.name in window.missing else ""
@@ -84,17 +93,17 @@ def _categories(reference: ReferenceProfile, window: WindowProfile) -> Iterator[
     for column in reference.features:
         if column.kind != "code":
             continue
-        rows, theirs = _rows(window, column), _stretches(reference, column, window.blocks)
-        total, totals = int(rows.sum()), theirs.sum(axis=1)
+        rows, before = _rows(window, column), _usual(reference, column, window.blocks)
+        total = int(rows.sum())
         for i, code in enumerate(column.edges):
-            fewest = float((theirs[:, i] / np.maximum(totals, 1)).min())
+            fewest = before.fewest[i]
             if rows[i] == 0 and fewest * total >= _EXPECTED_ROWS:
                 yield Fault(
                     column=column.name,
                     kind="category gone",
                     detail=f"{code:g} is gone, where it made {fewest:.1%} of the rows at least",
                 )
-        usual, share = _most(theirs[:, -2], totals), rows[-2] / total
+        usual, share = before.unknown, rows[-2] / total
         if share - usual > _FLOOD + _SURE_SE * _error(usual, total):
             yield Fault(
                 column=column.name,
@@ -103,16 +112,18 @@ def _categories(reference: ReferenceProfile, window: WindowProfile) -> Iterator[
             )
 
 
-def _units(reference: ReferenceProfile, window: WindowProfile, moved: Mapping[str, float]) -> Iterator[Fault]:
-    apart = gaps(window.magnitudes, reference.magnitudes)
+def _units(
+    reference: ReferenceProfile, window: WindowProfile, apart: Floats, moved: Callable[[], Mapping[str, float]]
+) -> Iterator[Fault]:
     for i, column in enumerate(reference.features):
         ours, theirs = window.magnitudes[i], reference.magnitudes[i]
         shaped = min((ours > 0).sum(), (theirs > 0).sum()) >= _FEWEST_MAGNITUDES
-        if column.kind != "number" or not shaped or moved.get(column.name, 0.0) < _SEEN_TWICE:
+        if column.kind != "number" or not shaped or apart[i, i] < _FEWEST_OCTAVES:
             continue
         scale, left = best_scale(ours, theirs)
         off = min(abs(abs(float(np.log2(scale))) - float(np.log2(ratio))) for ratio in _RATIOS)
-        if off <= _RATIO_OCTAVES and left <= _FITS * apart[i, i] and left <= _ALIKE:
+        fits = off <= _RATIO_OCTAVES and left <= _FITS * apart[i, i] and left <= _ALIKE
+        if fits and moved().get(column.name, 0.0) >= _SEEN_TWICE:
             yield Fault(
                 column=column.name,
                 kind="unit",
@@ -120,22 +131,31 @@ def _units(reference: ReferenceProfile, window: WindowProfile, moved: Mapping[st
             )
 
 
-def _swapped(reference: ReferenceProfile, window: WindowProfile, moved: Mapping[str, float]) -> Iterator[Fault]:
-    apart = gaps(window.magnitudes, reference.magnitudes)
-    own = np.diag(apart)
-    better = (apart <= _FITS * own[:, None]) & (apart <= _NEAR) & (own >= _APART)[:, None]
-    names = [column.name for column in reference.features]
-    for i, j in np.argwhere(better & better.T):
-        if i < j and min(moved.get(names[i], 0.0), moved.get(names[j], 0.0)) >= _SEEN_TWICE:
-            yield Fault(
-                column=f"{names[i]}, {names[j]}",
-                kind="swapped",
-                detail=f"{names[i]} looks like {names[j]} did, and {names[j]} like {names[i]}",
-            )
-
-
 def _rows(window: WindowProfile, column: ColumnBins) -> npt.NDArray[np.int64]:
     return np.asarray(window.histograms.of(column.name).sum(axis=0), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Usual:
+    """Shares of a column's rows in the reference's stretches: most nulls, most unknown codes, fewest of each code."""
+
+    nulls: float
+    unknown: float
+    fewest: tuple[float, ...]
+
+
+def _usual(reference: ReferenceProfile, column: ColumnBins, blocks: int) -> _Usual:
+    """Found once for all windows of a length."""
+    key = ("usual", column.name, blocks)
+    if key not in reference.calibrated:
+        theirs = _stretches(reference, column, blocks)
+        totals = theirs.sum(axis=1)
+        fewest = (theirs / np.maximum(totals, 1)[:, None]).min(axis=0)[:-2] if column.kind == "code" else ()
+        reference.calibrated[key] = _Usual(
+            _most(theirs[:, -1], totals), _most(theirs[:, -2], totals), tuple(float(share) for share in fewest)
+        )
+    found: _Usual = reference.calibrated[key]
+    return found
 
 
 def _stretches(reference: ReferenceProfile, column: ColumnBins, blocks: int) -> npt.NDArray[np.int64]:

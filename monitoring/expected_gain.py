@@ -65,7 +65,8 @@ def _apart(facts: MonitorFacts) -> tuple[LossPoint, ...]:
     span = seen.to_at - seen.from_at if seen and seen.from_at and seen.to_at else timedelta(0)
     kept: list[LossPoint] = []
     for point in reversed(facts.losses):
-        if point.rows > 0 and (not kept or kept[-1].at - point.at >= _NEARLY * span):
+        is_own = point.version in (None, facts.version)
+        if is_own and point.rows > 0 and (not kept or kept[-1].at - point.at >= _NEARLY * span):
             kept.append(point)
     return tuple(reversed(kept[:_NEWEST]))
 

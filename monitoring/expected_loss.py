@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from core.losses import CLIP, Floats, row_log_loss
-from monitoring.segments import LOGGED, column_of
+from features.segments import LOGGED, column_of
 
 CONFIDENCE, DIRECT = "confidence", "direct loss"
 _FOLDS = 5

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
+from monitoring.recorded import Recorded
 
 Kind = Literal["data", "prediction", "label", "concept"]
 
@@ -153,18 +152,38 @@ class LossPoint:
     """Mean loss of one window.
 
     Args:
-        at: its end.
+        at: the moment by which all its labels were due.
         rows: labelled rows.
         log_loss: in nats.
+        version: that answered; None in what was recorded before windows were corrected.
+        from_at: its questions were asked in [`from_at`, `to_at`); None likewise.
+        to_at: see `from_at`.
+        due: predictions.
+        low: lower bound of the loss; None likewise.
+        high: upper bound.
     """
 
     at: datetime
     rows: int
     log_loss: float
+    version: str | None = None
+    from_at: datetime | None = None
+    to_at: datetime | None = None
+    due: int = 0
+    low: float | None = None
+    high: float | None = None
+
+    def shown(self) -> dict[str, Any]:
+        """As people read it, as JSON."""
+        return {
+            "version": self.version, "from": self.from_at and self.from_at.isoformat(),
+            "to": self.to_at and self.to_at.isoformat(), "rows": self.due, "labelled": self.rows,
+            "log_loss": self.log_loss, "low": self.low, "high": self.high,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
-class MonitorFacts:
+class MonitorFacts(Recorded):
     """Everything a decision at one look is made from.
 
     Args:
@@ -180,7 +199,8 @@ class MonitorFacts:
         estimate: None if nothing could be estimated.
         drift: None if it was not measured.
         faults: of the data.
-        losses: of the version's windows so far, oldest first.
+        losses: of the newest windows, oldest first, with the labels known by now; those that another version answered
+            are among them.
         refused: retrains since the last promotion whose versions the gate kept back.
         refused_kinds: kinds of drift that were called when these were called for.
         retrain_s: what the last retrains took, in compute seconds; None if unknown.
@@ -210,22 +230,3 @@ class MonitorFacts:
     def with_(self, **changed: Any) -> MonitorFacts:
         """The same with some facts replaced."""
         return replace(self, **changed)
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON, for the ledger."""
-        found: dict[str, Any] = _adapter().dump_python(self, mode="json")
-        return found
-
-    @classmethod
-    def from_json(cls, recorded: Any) -> MonitorFacts:
-        """The facts that were recorded.
-
-        Raises:
-            pydantic.ValidationError: if they are not such facts.
-        """
-        return _adapter().validate_python(recorded)
-
-
-@cache
-def _adapter() -> TypeAdapter[MonitorFacts]:
-    return TypeAdapter(MonitorFacts)

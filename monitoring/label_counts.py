@@ -7,9 +7,13 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from core.clock import as_utc
+from core.clock import MICROSECOND, as_utc
+
+_EPOCH = date(1970, 1, 1)
+_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -67,26 +71,32 @@ def count_labels(
         known = labels.loc[labels["known_at"] <= moment].sort_values("known_at", kind="stable")
     asked = predictions.drop_duplicates("prediction_id") if len(predictions) else predictions
     last = known.drop_duplicates("prediction_id", keep="last").set_index("prediction_id")
-    asked_at = known["prediction_id"].map(asked.set_index("prediction_id")["at"]) if len(known) else None
+    # whole microseconds, of which floats hold 285 years exactly; NaN where nobody asked
+    asked_us = pd.Series(_us(asked["at"]), index=asked["prediction_id"]) if len(known) else pd.Series(dtype=np.float64)
+    waited_us = _us(known["known_at"]) - known["prediction_id"].map(asked_us).to_numpy(dtype=np.float64)
     before = known.groupby("prediction_id")["label"].shift()
-    in_time = (known["known_at"] - asked_at <= horizon) if asked_at is not None else np.zeros(0, dtype=bool)
     due = predictions.loc[predictions["at"] + horizon <= moment] if len(predictions) else predictions
     return LabelCounts(
         days=_days(due, last["label"]),
         received=len(known),
         repeated=int((before == known["label"]).sum()),
-        contradicting=int((before.notna() & (before != known["label"]) & in_time).sum()),
-        early=int((known["known_at"] < asked_at).sum()) if asked_at is not None else 0,
+        contradicting=int((before.notna() & (before != known["label"]) & (waited_us <= horizon / MICROSECOND)).sum()),
+        early=int((waited_us < 0).sum()),
     )
 
 
 def _days(due: pd.DataFrame, labels: pd.Series[Any]) -> tuple[LabelDay, ...]:
     if due.empty:
         return ()
-    label = due["prediction_id"].map(labels).astype("float64")
-    table = pd.DataFrame({"day": due["at"].dt.date, "labelled": label.notna(), "positive": label > 0})
-    days = [(str(day), rows) for day, rows in table.groupby("day")]
+    label = due["prediction_id"].map(labels).to_numpy(dtype=np.float64)
+    days, places = np.unique(_us(due["at"]) // _DAY_US, return_inverse=True)
+    counts = [np.bincount(places, rows) for rows in (np.ones(len(label)), ~np.isnan(label), label > 0)]
     return tuple(
-        LabelDay(date.fromisoformat(day), len(rows), int(rows["labelled"].sum()), int(rows["positive"].sum()))
-        for day, rows in days
+        LabelDay(_EPOCH + timedelta(days=int(day)), int(many), int(labelled), int(positive))
+        for day, many, labelled, positive in zip(days, *counts, strict=True)
     )
+
+
+def _us(moments: pd.Series[Any]) -> npt.NDArray[np.int64]:
+    """Microseconds since 1970."""
+    return np.asarray(pd.DatetimeIndex(moments).as_unit("us").asi8)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,15 +17,14 @@ from core.losses import (
     row_brier,
     row_log_loss,
 )
+from features.segments import Cut, column_of
 from monitoring.facts import Interval, LossPoint, PerformanceFacts, SegmentFacts
 from monitoring.resampling import Resampled, entity_units, time_blocks
-from monitoring.segments import segmentations
 
-# Fewer rows of a segment say nothing of it.
-_FEWEST_ROWS = 50
+FEWEST_ROWS = 50
+"""Fewer rows of a segment say nothing of it."""
 _SHARE = (0.0, 1.0)
 _LOSS = (0.0, WORST_LOG_LOSS)
-_EPOCH = pd.Timestamp(0, tz="UTC")
 
 
 def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, horizon: timedelta, as_of: datetime) -> pd.DataFrame:
@@ -58,9 +56,8 @@ def join_labels(predictions: pd.DataFrame, labels: pd.DataFrame, horizon: timede
 def measure(
     labelled: pd.DataFrame,
     *,
-    segments: Sequence[str] = (),
-    reference: pd.DataFrame | None = None,
-    categorical: Collection[str] = (),
+    cuts: Sequence[Cut] = (),
+    reference_losses: Mapping[str, float] | None = None,
     by: str | None = None,
     confidence: float = 0.95,
 ) -> PerformanceFacts:
@@ -70,10 +67,8 @@ def measure(
 
     Args:
         labelled: due predictions: at least ``at``, ``score`` and ``label`` (0, 1 or NaN), and the segments' columns.
-        segments: request fields or feature columns (with or without ``f__``) by which to look separately.
-        reference: labelled rows of the version's holdout: features, ``score``, ``label``. Cuts are made from it;
-            without it, from `labelled`.
-        categorical: columns that are codes, not quantities.
+        cuts: what makes the segments.
+        reference_losses: the version's on its holdout, by segment, in nats.
         by: column of the entity whose rows depend on each other; None: blocks of time.
         confidence: of the intervals, in (0, 1).
     """
@@ -97,33 +92,45 @@ def measure(
         base_rate=float(label.mean()),
         from_at=rows["at"].min().to_pydatetime(),
         to_at=rows["at"].max().to_pydatetime(),
-        segments=_by_segment(rows, losses, drawn, segments, reference, categorical),
+        segments=_by_segment(rows, losses, drawn, cuts, reference_losses or {}),
     )
 
 
-def loss_curve(labelled: pd.DataFrame, every: timedelta, *, until: datetime | None = None) -> tuple[LossPoint, ...]:
-    """The mean loss of each window so far, oldest first; windows without a label are left out.
+def loss_point(
+    labelled: pd.DataFrame,
+    version: str,
+    since: datetime,
+    until: datetime,
+    *,
+    due_at: datetime,
+    confidence: float = 0.95,
+) -> LossPoint | None:
+    """The mean loss of what a version answered to the questions of [since, until); None without a label.
 
     It is made from the labels known by now: a label after its horizon changes the window its prediction was in.
 
     Args:
-        labelled: a frame made by `join_labels`.
-        every: length of a window.
-        until: where a window ends, and so all others do; None: at whole multiples of `every` since 1970.
+        labelled: a frame made by `join_labels`, with ``version``.
+        version: whose answers count.
+        since: when the window begins.
+        until: when it ends.
+        due_at: when the last of its labels was due.
+        confidence: of the bounds, in (0, 1).
     """
-    rows = labelled.loc[labelled["label"].notna()] if len(labelled) else labelled
+    if labelled.empty:
+        return None
+    asked = labelled.loc[
+        (labelled["version"] == version) & (labelled["at"] >= since) & (labelled["at"] < until)
+    ]  # fmt: skip
+    rows = asked.loc[asked["label"].notna()]
     if rows.empty:
-        return ()
-    end = _EPOCH if until is None else pd.Timestamp(as_utc(until))
-    # a row at the very end of a window is in the next one, as in every half-open range of the log
-    window = ((rows["at"] - end) // every).to_numpy(dtype=np.int64)
-    found, places, counts = np.unique(window, return_inverse=True, return_counts=True)
+        return None
     label, score = (rows[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
-    means = np.bincount(places, weights=row_log_loss(label, score)) / counts
-    return tuple(
-        LossPoint(at=(end + (int(i) + 1) * every).to_pydatetime(), rows=int(count), log_loss=float(mean))
-        for i, count, mean in zip(found, counts, means, strict=True)
-    )
+    loss = Resampled(time_blocks(rows["at"]), confidence=confidence).mean(row_log_loss(label, score), support=_LOSS)
+    return LossPoint(
+        at=due_at, rows=len(rows), log_loss=loss.value, version=version, from_at=since, to_at=until, due=len(asked),
+        low=loss.low, high=loss.high,
+    )  # fmt: skip
 
 
 def _auc(drawn: Resampled, label: Floats, score: Floats) -> Interval | None:
@@ -133,33 +140,15 @@ def _auc(drawn: Resampled, label: Floats, score: Floats) -> Interval | None:
 
 
 def _by_segment(
-    rows: pd.DataFrame,
-    losses: Floats,
-    drawn: Resampled,
-    segments: Sequence[str],
-    reference: pd.DataFrame | None,
-    categorical: Collection[str],
+    rows: pd.DataFrame, losses: Floats, drawn: Resampled, cuts: Sequence[Cut], reference_losses: Mapping[str, float]
 ) -> tuple[SegmentFacts, ...]:
     """The segments with enough rows, the largest rise over its reference first."""
-    if not segments:
-        return ()
     found = []
-    cuts = {each.column: each for each in segmentations(segments, rows, categorical)}
-    if reference is not None:
-        cuts |= {each.column: each for each in segmentations(segments, reference, categorical)}
-    for cut in cuts.values():
-        before = _reference_losses(dict(cut.cut(reference)), reference) if reference is not None else {}
-        for name, mask in cut.cut(rows):
-            if mask.sum() >= _FEWEST_ROWS:
-                loss = drawn.mean(losses, support=_LOSS, rows=mask)
-                found.append(
-                    SegmentFacts(name=name, rows=int(mask.sum()), log_loss=loss, reference_log_loss=before.get(name))
-                )
+    for cut in cuts:
+        column = column_of(rows, cut.column)
+        for name, mask in cut.masks(column.to_numpy()) if column is not None else ():
+            if mask.sum() >= FEWEST_ROWS:
+                loss, before = drawn.mean(losses, support=_LOSS, rows=mask), reference_losses.get(name)
+                found.append(SegmentFacts(name=name, rows=int(mask.sum()), log_loss=loss, reference_log_loss=before))
     overall = float(losses.mean())
     return tuple(sorted(found, key=lambda s: (s.reference_log_loss or overall) - s.log_loss.value))
-
-
-def _reference_losses(parts: dict[str, Any], reference: pd.DataFrame) -> dict[str, float]:
-    label, score = (reference[name].to_numpy(dtype=np.float64) for name in ("label", "score"))
-    losses = row_log_loss(label, score)
-    return {name: float(losses[mask].mean()) for name, mask in parts.items() if mask.sum() >= _FEWEST_ROWS}

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.segments import Cut
 from monitoring.bins import ColumnBins
+from monitoring.ranks import ranks_of
 from monitoring.seasons import Grid
 
 Ints = npt.NDArray[np.int64]
@@ -77,9 +79,11 @@ class ReferenceProfile:
         grid: the blocks.
         first_block: the earliest; the rows of counts follow without gaps.
         histograms: of all rows, by block; features, then ``score``, ``label`` and ``residual`` where there are any.
-        segments: the same of each segment, by ``column=value``.
+        segments: the same of each segment, by name.
+        cuts: what makes them, by column.
         summaries: by column.
-        correlations: of the features, (features, features); NaN counts as the mean.
+        correlations: of the ranks of the columns `related`, (related, related); nulls count as the middle.
+        related: quantities among the features, the most important ones; none in profiles of earlier releases.
         importance: of the features, in [0, 1], summing to 1; empty if unknown.
         quality: of each segment with labels and scores, and of all rows under the empty name.
         magnitudes: of the features, (features, magnitudes.SIZE).
@@ -88,6 +92,7 @@ class ReferenceProfile:
         from_us: of the first row, microseconds since 1970.
         to_us: of the last row.
         longest_gap_s: between two consecutive rows.
+        pauses_s: of each event source, the longest time without any; sources left out are not known.
         calibrated: thresholds found so far; not part of what it is.
     """
 
@@ -105,6 +110,9 @@ class ReferenceProfile:
     from_us: int
     to_us: int
     longest_gap_s: float
+    cuts: tuple[Cut, ...] = ()
+    related: tuple[str, ...] = ()
+    pauses_s: Mapping[str, float] = field(default_factory=dict)
     calibrated: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -118,6 +126,11 @@ class ReferenceProfile:
         return tuple(column for column in self.bins if column.name not in (SCORE, LABEL, RESIDUAL))
 
     @cached_property
-    def segment_columns(self) -> tuple[str, ...]:
-        """Which columns' values make segments."""
-        return tuple(dict.fromkeys(name.split("=", 1)[0] for name in self.segments))
+    def related_bins(self) -> tuple[ColumnBins, ...]:
+        """Those of the columns `related`."""
+        return tuple(column for column in self.bins if column.name in self.related)
+
+    @cached_property
+    def ranks(self) -> tuple[Floats, ...]:
+        """Of the bins of the columns `related`."""
+        return tuple(ranks_of(self.histograms.of(name).sum(axis=0)) for name in self.related)

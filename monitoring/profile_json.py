@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from features.segments import Cut, cuts_named
 from monitoring.bins import ColumnBins
 from monitoring.profile import Histograms, ReferenceProfile, SegmentQuality, Summary
 from monitoring.seasons import Grid
@@ -29,12 +30,15 @@ def dump_profile(profile: ReferenceProfile) -> bytes:
         "bins": [asdict(column) for column in profile.bins],
         "counts": _packed(profile.histograms.counts),
         "segments": {name: _packed(part.counts) for name, part in profile.segments.items()},
+        "cuts": [asdict(cut) for cut in profile.cuts],
         "summaries": {name: _with_nulls(asdict(summary)) for name, summary in profile.summaries.items()},
         "correlations": np.round(profile.correlations, 4).tolist(),
+        "related": list(profile.related),
         "importance": dict(profile.importance),
         "quality": {name: asdict(quality) for name, quality in profile.quality.items()},
         "magnitudes": _packed(profile.magnitudes),
         "longest_streaks": profile.longest_streaks.tolist(),
+        "pauses_s": dict(profile.pauses_s),
     }
     return json.dumps(found, sort_keys=True, allow_nan=False).encode()
 
@@ -52,18 +56,26 @@ def load_profile(written: bytes) -> ReferenceProfile:
         ColumnBins(**column | {"edges": tuple(column["edges"]), "weights": tuple(column["weights"])})
         for column in found["bins"]
     )
+    related = tuple(found.get("related", ()))  # without, correlations are of an earlier release, and of values
     return ReferenceProfile(
         **{name: found[name] for name in _PLAIN},
         grid=Grid(**found["grid"]),
         histograms=Histograms(bins, _unpacked(found["counts"])),
         segments={name: Histograms(bins, _unpacked(part)) for name, part in found["segments"].items()},
         summaries={name: _summary(summary) for name, summary in found["summaries"].items()},
-        correlations=np.asarray(found["correlations"], dtype=np.float64),
+        correlations=np.asarray(found["correlations"] if related else np.zeros((0, 0)), dtype=np.float64),
+        related=related,
+        cuts=tuple(_cut(each) for each in found["cuts"]) if "cuts" in found else cuts_named(list(found["segments"])),
         importance=found["importance"],
         quality={name: SegmentQuality(**quality) for name, quality in found["quality"].items()},
         magnitudes=_unpacked(found["magnitudes"]),
         longest_streaks=np.asarray(found["longest_streaks"], dtype=np.int64),
+        pauses_s=found.get("pauses_s", {}),
     )
+
+
+def _cut(found: dict[str, Any]) -> Cut:
+    return Cut(found["column"], tuple(found["edges"]), tuple(found["categories"]))
 
 
 def _packed(counts: npt.NDArray[np.int64]) -> dict[str, Any]:

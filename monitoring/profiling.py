@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from core.losses import row_log_loss
+from features.segments import Cut
 from monitoring.bins import ColumnBins
 from monitoring.counting import Groups, count_rows
 from monitoring.magnitudes import SIZE, count_magnitudes
@@ -23,12 +23,12 @@ from monitoring.profile import (
     SegmentQuality,
     Summary,
 )
+from monitoring.ranks import RankSums, ranks_of, related
 from monitoring.seasons import Grid
 from monitoring.streaks import Streaks
 
 Values = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-_MAX_SEGMENTS = 8
 _MIN_SEGMENT_ROWS = 200
 
 
@@ -42,6 +42,7 @@ def profile_reference(
     labels: npt.NDArray[Any] | None = None,
     importance: Mapping[str, float] | None = None,
     segments: Mapping[str, npt.NDArray[Any]] | None = None,
+    pauses_s: Mapping[str, float] | None = None,
 ) -> ReferenceProfile:
     """Profile the rows a version was trained and measured on.
 
@@ -54,6 +55,7 @@ def profile_reference(
         labels: 0 or 1 (n,), NaN where unknown.
         importance: of the features, on any scale.
         segments: by name of a request field or feature, its value in each row, (n,).
+        pauses_s: of each event source, the longest time without any while the rows were asked.
 
     Example:
         >>> at = np.datetime64("2026-01-01", "us") + np.arange(100).astype("timedelta64[h]")
@@ -69,15 +71,22 @@ def profile_reference(
     bins = _bins(values, features, frozenset(categorical))
     grid = Grid.over(float(at_us[-1] - at_us[0]) / 1e6)
     blocks = grid.block(at_us)
-    groups = [_groups(name, np.asarray(found)[order]) for name, found in (segments or {}).items()]
+    sorted_by = {name: np.asarray(found)[order] for name, found in (segments or {}).items()}
+    cuts = tuple(Cut.of(name, found, fewest=_MIN_SEGMENT_ROWS) for name, found in sorted_by.items())
+    groups = [Groups(cut.names, cut.members(sorted_by[cut.column])) for cut in cuts]
     counts, parts = count_rows(bins, values, blocks - blocks[0], int(blocks[-1] - blocks[0]) + 1, groups)
+    histograms = Histograms(bins, counts)
+    kin = related([column for column in bins if column.name in features], importance or {})
+    ranks = [ranks_of(histograms.of(column.name).sum(axis=0)) for column in kin]
     return ReferenceProfile(
         grid=grid,
         first_block=int(blocks[0]),
-        histograms=Histograms(bins, counts),
+        histograms=histograms,
         segments={name: Histograms(bins, part) for name, part in parts.items()},
+        cuts=cuts,
         summaries={name: _summary(column) for name, column in values.items()},
-        correlations=_correlations(features),
+        correlations=RankSums.of(ranks, kin, features).correlations,
+        related=tuple(column.name for column in kin),
         importance=_shares(importance or {}),
         quality=_quality(values, groups),
         magnitudes=np.stack([count_magnitudes(column) for column in features.values()])
@@ -88,6 +97,7 @@ def profile_reference(
         from_us=int(at_us[0]),
         to_us=int(at_us[-1]),
         longest_gap_s=float(np.diff(at_us).max(initial=0)) / 1e6,
+        pauses_s=dict(pauses_s or {}),
     )
 
 
@@ -110,29 +120,6 @@ def _bins(
     return tuple(found)
 
 
-def _groups(name: str, column: npt.NDArray[Any]) -> Groups:
-    """Its most frequent values, those with too few rows aside."""
-    codes, names = _named(column)
-    rows = np.bincount(codes[codes >= 0], minlength=len(names))
-    most = [int(i) for i in np.argsort(-rows, kind="stable")[:_MAX_SEGMENTS] if rows[i] >= _MIN_SEGMENT_ROWS]
-    kept = sorted(names[i] for i in most)
-    return Groups(tuple(f"{name}={value}" for value in kept), members_of(column, kept))
-
-
-def members_of(column: npt.NDArray[Any], kept: Sequence[str]) -> Ints:
-    """Which of the kept values, as segments are named after them, each row has; -1 for any other."""
-    codes, names = _named(column)
-    place = {name: i for i, name in enumerate(kept)}
-    return np.array([*(place.get(name, -1) for name in names), -1], dtype=np.int64)[codes]
-
-
-def _named(column: npt.NDArray[Any]) -> tuple[Ints, list[str]]:
-    """The value of each row as a number, -1 for null, and the values' names: whole numbers without a point."""
-    codes, values = pd.factorize(column)
-    names = [f"{value:g}" if isinstance(value, int | float | np.number) else str(value) for value in values]
-    return codes.astype(np.int64), names
-
-
 def _summary(column: Values) -> Summary:
     known = column[np.isfinite(column)].astype(np.float64)
     nulls = float(np.isnan(column).mean())
@@ -141,17 +128,6 @@ def _summary(column: Values) -> Summary:
     return Summary(
         float(known.mean()), float(known.std()), nulls, tuple(float(q) for q in np.quantile(known, QUANTILES))
     )
-
-
-def _correlations(features: Mapping[str, Values]) -> npt.NDArray[np.float64]:
-    centred = []
-    for column in features.values():
-        known = np.where(np.isfinite(column), column, np.nan).astype(np.float64)
-        mean = np.nanmean(known) if np.isfinite(known).any() else 0.0
-        away = np.where(np.isnan(known), 0.0, known - mean)
-        centred.append(away / (np.sqrt(float(away @ away)) or 1.0))
-    table = np.stack(centred) if centred else np.zeros((0, 0))
-    return np.asarray(table @ table.T, dtype=np.float64)
 
 
 def _shares(importance: Mapping[str, float]) -> dict[str, float]:

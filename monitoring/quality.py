@@ -28,7 +28,6 @@ def find_faults(
     *,
     as_of: datetime,
     newest_event_at: Mapping[str, datetime] | None = None,
-    usual_gap_s: Mapping[str, float] | None = None,
     labels: LabelCounts | None = None,
 ) -> tuple[Fault, ...]:
     """What is wrong with the data of a window.
@@ -37,9 +36,8 @@ def find_faults(
         reference: of the version that answered.
         window: of its predictions.
         as_of: the moment of the look.
-        newest_event_at: of each event source, the time of its newest event.
-        usual_gap_s: of each event source, the longest time between two events that is usual; that of the reference's
-            rows where it is not given.
+        newest_event_at: of each event source, when its newest event became known; it is late if the pause is much
+            longer than the reference's, and not judged where that is unknown.
         labels: what came back.
 
     Returns:
@@ -47,12 +45,13 @@ def find_faults(
     """
     found: tuple[Fault, ...] = ()
     if window.rows >= MIN_ROWS:
-        compared = distances(reference, window, false_alarms=_RARE, min_rows=MIN_ROWS)
-        found += find_column_faults(reference, window, compared)
+        found += find_column_faults(
+            reference, window, lambda: distances(reference, window, false_alarms=_RARE, min_rows=MIN_ROWS)
+        )
         found += find_label_faults(reference, window, labels or LabelCounts())
     elif labels is not None:
         found += find_label_faults(reference, window, labels)
-    return found + _late(reference, window, as_utc(as_of), newest_event_at or {}, usual_gap_s or {})
+    return found + _late(reference, window, as_utc(as_of), newest_event_at or {})
 
 
 def _late(
@@ -60,19 +59,17 @@ def _late(
     window: WindowProfile,
     as_of: datetime,
     newest: Mapping[str, datetime],
-    gaps: Mapping[str, float],
 ) -> tuple[Fault, ...]:
     """Sources whose newest row is too old, or not yet possible."""
     seen = {"": datetime.fromtimestamp(window.to_us / 1e6, UTC)} if window.to_us is not None else {}
     found = []
     for source, at in {**seen, **newest}.items():
         what = f"event of {source}" if source else "prediction"
-        at, usual_s = as_utc(at), gaps.get(source, reference.longest_gap_s)
-        allowed_s = max(_GAPS * usual_s, _LATE_S)
+        at, usual_s = as_utc(at), reference.pauses_s.get(source) if source else reference.longest_gap_s
         if at - as_of > _CLOCK:
             ahead = f"the newest {what} is {_minutes((at - as_of).total_seconds())} ahead of the look's clock"
             found.append(Fault(column=source, kind="clock", detail=ahead))
-        elif (as_of - at).total_seconds() > allowed_s:
+        elif usual_s is not None and (as_of - at).total_seconds() > max(_GAPS * usual_s, _LATE_S):
             old = (
                 f"the newest {what} is {_minutes((as_of - at).total_seconds())} old, where the longest pause "
                 f"so far was {_minutes(usual_s)}: nothing comes in, or its clock is behind"

@@ -25,8 +25,9 @@ def decide_retrain(facts: MonitorFacts, policy: Policy) -> Decision:
 
     Returns:
         Action ``retrain``, ``wait`` or ``alarm``. Its evidence is JSON: ``facts`` and ``policy``, from which
-        `redecide` comes to the same; ``answers``, what each trigger said and why; ``fired``, the names of those that
-        call for a retrain, and ``trigger``, the first of them, when it is one; ``faults`` when it is an alarm.
+        `redecide` comes to the same; ``curve``, the loss of the newest windows as `LossPoint.shown` has it;
+        ``answers``, what each trigger said and why; ``fired``, the names of those that call for a retrain, and
+        ``trigger``, the first of them, when it is one; ``faults`` when it is an alarm.
 
     Example:
         >>> from datetime import UTC
@@ -36,6 +37,7 @@ def decide_retrain(facts: MonitorFacts, policy: Policy) -> Decision:
         'no version answers yet, so there is nothing to watch'
     """
     evidence: dict[str, Any] = {"facts": facts.as_json(), "policy": policy_as_json(policy)}
+    evidence["curve"] = [point.shown() for point in facts.losses]
     if facts.version is None:
         return Decision(WAIT, "no version answers yet, so there is nothing to watch", evidence)
     said = answer(policy.calls_for, facts, policy)

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from features.segments import column_of
 from monitoring.counting import Groups, count_rows
 from monitoring.magnitudes import SIZE, count_magnitudes
 from monitoring.profile import LABEL, SCORE, Histograms, ReferenceProfile
-from monitoring.profiling import members_of
+from monitoring.ranks import RankSums
 from monitoring.streaks import Streaks
 
 Ints = npt.NDArray[np.int64]
@@ -34,29 +35,30 @@ class WindowProfile:
 
     def __init__(self, reference: ReferenceProfile) -> None:
         self._bins, self._grid = reference.bins, reference.grid
+        self._related, self._rank_of = reference.related_bins, reference.ranks
         self._names = tuple(column.name for column in reference.features)
-        self._segments = {
-            name: tuple(part.split("=", 1)[1] for part in reference.segments if part.split("=", 1)[0] == name)
-            for name in reference.segment_columns
-        }
+        self._cuts = reference.cuts
         width = sum(column.size for column in self._bins)
         self.rows = 0
         self.from_us: int | None = None
         self.to_us: int | None = None
         self.counts = np.zeros((self._grid.cells, width), dtype=np.int64)
         self.parts = {name: np.zeros_like(self.counts) for name in reference.segments}
+        self._histograms = Histograms(self._bins, self.counts)  # of the very counts that grow
+        self._parts = {name: Histograms(self._bins, part) for name, part in self.parts.items()}
         self.magnitudes = np.zeros((len(self._names), SIZE), dtype=np.int64)
+        self.ranks = RankSums.none(len(self._related))
         self.streaks: Streaks | None = None
         self.missing: frozenset[str] = frozenset()
 
     @property
     def histograms(self) -> Histograms:
         """Of all rows, by cell of the grid."""
-        return Histograms(self._bins, self.counts)
+        return self._histograms
 
     def segment(self, name: str) -> Histograms:
         """Of one segment, by cell of the grid."""
-        return Histograms(self._bins, self.parts[name])
+        return self._parts[name]
 
     @property
     def blocks(self) -> int:
@@ -90,6 +92,7 @@ class WindowProfile:
         self.counts += counts
         for name, part in parts.items():
             self.parts[name] += part
+        self.ranks = self.ranks.plus(RankSums.of(self._rank_of, self._related, values))
         self.magnitudes += np.stack([count_magnitudes(column) for column in features])
         streaks = Streaks.of(features)
         self.streaks = streaks if self.streaks is None else self.streaks.then(streaks)
@@ -108,6 +111,7 @@ class WindowProfile:
         for name, part in later.parts.items():
             self.parts[name] += part
         self.magnitudes += later.magnitudes
+        self.ranks = self.ranks.plus(later.ranks)
         self.missing |= later.missing
         if later.streaks is not None:
             self.streaks = later.streaks if self.streaks is None else self.streaks.then(later.streaks)
@@ -136,13 +140,8 @@ class WindowProfile:
         return found, frozenset(missing)
 
     def _groups(self, frame: pd.DataFrame) -> list[Groups]:
-        groups = []
-        for column, kept in self._segments.items():
-            logged = column if column in frame else _logged(frame, column)
-            if logged is not None:
-                names = tuple(f"{column}={value}" for value in kept)
-                groups.append(Groups(names, members_of(frame[logged].to_numpy(), kept)))
-        return groups
+        found = [(cut, column_of(frame, cut.column)) for cut in self._cuts]
+        return [Groups(cut.names, cut.members(column.to_numpy())) for cut, column in found if column is not None]
 
 
 def profile_window(reference: ReferenceProfile, chunks: Iterable[pd.DataFrame]) -> WindowProfile:

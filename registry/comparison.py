@@ -18,11 +18,11 @@ from core.errors import TrainingError
 from core.policy import Policy
 from core.use_case import UseCase
 from features.offline.training import TrainingSet
+from features.segments import segment_values
 from registry import metrics
 from registry.candidate import Candidate, build_candidate
 from registry.gate import HoldoutScores, judge, score_rows
 from registry.scorer import OnnxScorer
-from registry.segments import segment_columns
 from registry.selection import describe
 from registry.version_folder import LoadedVersion
 
@@ -135,8 +135,8 @@ def _judge(
         HoldoutScores(holdout.y, holdout.scores),
         answers,
         policy,
-        segments=segment_columns(
-            candidate.use_case_file.use_case, policy.segments, holdout.requests, holdout.X, columns
+        segments=segment_values(
+            candidate.use_case_file.use_case, holdout.requests, pd.DataFrame(holdout.X, columns=list(columns))
         ),
         features={name: holdout.X[:, i] for i, name in enumerate(columns)},
         old_regime=old_regime,

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from core.policy import Policy
+from features.segments import Cut
 from registry import metrics
 from registry.leakage import features_alone
 from registry.paired import POWER, RESAMPLES, Floats, drawn_means, paired_mean
-from registry.segments import segment_masks
 
 _CURVE_POINTS = 40
 _BINS = 10
@@ -78,7 +78,8 @@ def segment_evidence(
 ) -> list[dict[str, Any]]:
     """By segment of at least `min_rows`, the rise of log-loss and the least it is, in nats; the worst first."""
     found = []
-    for name, mask in segment_masks(segments).items():
+    parts = (part for name, values in segments.items() for part in Cut.of(name, values).masks(values))
+    for name, mask in parts:
         rows = int(mask.sum())
         if rows < max(min_rows, 1):
             continue

@@ -154,11 +154,12 @@ class MlflowRegistry:
         if self._connected is None:
             self._connected = _connect(self.url)
         from mlflow.exceptions import MlflowException
+        from requests import RequestException  # what its artifact store raises as it is
 
         try:
             yield self._connected
-        except MlflowException as error:
-            raise DependencyDown(f"MLflow at {self.url}", str(error).strip().splitlines()[0]) from error
+        except (MlflowException, RequestException) as error:
+            raise DependencyDown(f"MLflow at {self.url}", _first_line(error)) from error
 
     def _require_listening(self) -> None:
         """Find out at once that nobody listens: MLflow's own client retries for minutes."""
@@ -224,6 +225,11 @@ class MlflowRegistry:
         client.log_text(run_id, mlmodel_yaml(folder, run_id=run_id, as_of=info.as_of), f"{_FOLDER}/MLmodel")
         if (folder / "plots").is_dir():
             client.log_artifacts(run_id, str(folder / "plots"), "plots")
+
+
+def _first_line(error: Exception) -> str:
+    """What it says, without the pages that servers send along."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _connect(url: str) -> Any:

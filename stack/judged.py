@@ -24,6 +24,8 @@ class Judged:
             ``coverage``; None without labelled rows.
         estimate: ``log_loss`` with its bounds, ``method``, ``rows`` without a label, ``blind`` (why it is not to be
             trusted, or None); None if nothing was estimated.
+        curve: log-loss of the newest windows, oldest first, by the labels known at the look; each ``version``,
+            ``from``, ``to``, ``rows``, ``labelled``, ``log_loss``, ``low`` and ``high``.
         faults: of the data; each ``column``, ``kind`` and ``detail``.
         aftermath: the newest verdict on the version that was promoted last; None if there was none.
         alerts: what people were told of and is not over, the newest first.
@@ -32,6 +34,7 @@ class Judged:
     drift: Mapping[str, Any] | None = None
     performance: Mapping[str, Any] | None = None
     estimate: Mapping[str, Any] | None = None
+    curve: Sequence[Mapping[str, Any]] = ()
     faults: Sequence[Mapping[str, Any]] = ()
     aftermath: Mapping[str, Any] | None = None
     alerts: Sequence[Mapping[str, Any]] = ()
@@ -76,6 +79,7 @@ def _of_facts(facts: MonitorFacts | None) -> dict[str, Any]:
         "estimate": None if guess is None else {
             "log_loss": asdict(guess.log_loss), "method": guess.method, "rows": guess.rows, "blind": guess.blind,
         },
+        "curve": [point.shown() for point in facts.losses],
         "faults": [asdict(fault) for fault in facts.faults],
     }  # fmt: skip
 

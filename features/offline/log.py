@@ -61,6 +61,7 @@ from features.offline.schemas import conform, require_fitting
 from features.streams import ANSWER
 
 _NOT_SHOWN = ("row", "by")
+_TO_FIND_PREDICTIONS = ("prediction_id", "at", "position", "role")
 _DAY_US = 86_400_000_000
 
 
@@ -129,6 +130,12 @@ class OfflineLog:
         """About how many events of a source became known in [since, until): those of whole days."""
         return consistently(lambda: count_rows(self._files([f"events/{source}"], since, until)[1][0]))
 
+    def event_days(self, source: str, *, since: Bound = None, until: Bound = None) -> list[datetime]:
+        """The days, from the first to the last of two moments, on which an event of a source may have become known."""
+        files = self._files([f"events/{source}"], since, until)[1][0]
+        days = {file.path.parent.name.removeprefix("day=") for file in files}
+        return [as_utc(datetime.fromisoformat(day)) for day in sorted(days)]
+
     def late(self, source: str, *, since: Bound = None, until: Bound = None) -> pd.DataFrame:
         """Events that came too late for every window view, as `events`."""
         frame = self._frame(f"late/{source}", since, until)
@@ -167,7 +174,13 @@ class OfflineLog:
         self.published(use_case, view, digest).write(generation, frame)
 
     def predictions(
-        self, use_case: str, *, since: Bound = None, until: Bound = None, roles: Sequence[str] = (ANSWER,)
+        self,
+        use_case: str,
+        *,
+        since: Bound = None,
+        until: Bound = None,
+        roles: Sequence[str] = (ANSWER,),
+        columns: Sequence[str] | None = None,
     ) -> pd.DataFrame:
         """Predictions with ``at`` in [since, until), sorted by ``at``.
 
@@ -181,11 +194,13 @@ class OfflineLog:
             since: earliest ``at``.
             until: ``at`` before which.
             roles: what clients were answered (``answer``), or what a shadow scored under the same ids (``shadow``).
+            columns: which ones are wanted, besides those that are needed to find the rows; None: all.
         """
         # a request is logged little before its time, but as long after it as the lateness of the views lets it come;
         # of the days after, only the files' ends are read where they hold no such time
         days = since and since - timedelta(days=2), None
-        found = self._rows(f"predictions/{use_case}", *days, between("at", since, until))
+        wanted = columns and [*columns, *_TO_FIND_PREDICTIONS]
+        found = self._rows(f"predictions/{use_case}", *days, between("at", since, until), wanted)
         frame = pd.DataFrame() if found is None else _to_frame(of_roles(found, roles))
         if frame.empty:
             return frame
@@ -299,8 +314,15 @@ class OfflineLog:
         found = self._rows(table, since, until, between("known_at", since, until))
         return pd.DataFrame() if found is None else _to_frame(found)
 
-    def _rows(self, table: str, since: Bound, until: Bound, condition: ds.Expression | None) -> pa.Table | None:
-        found = consistently(lambda: scan(self._files([table], since, until)[1][0], condition))
+    def _rows(
+        self,
+        table: str,
+        since: Bound,
+        until: Bound,
+        condition: ds.Expression | None,
+        columns: Sequence[str] | None = None,
+    ) -> pa.Table | None:
+        found = consistently(lambda: scan(self._files([table], since, until)[1][0], condition, columns=columns))
         return None if found is None else found.rows
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from core.clock import to_us
+from core.clock import from_us, to_us
 from core.use_case import History, UseCase
+from features.offline.event_times import pause_within
 from features.offline.log import OfflineLog
 from features.offline.point_in_time import Progress, point_in_time_matrix, to_us_array
 from features.offline.training import TrainingSet, fingerprint, passes_checks
@@ -37,6 +39,7 @@ class Asked:
         label: 0 or 1, -1 where none ever came, int64 (n,).
         known_us: when the label became known, `NEVER_US` where none did, int64 (n,).
         trainable: whether a row passes the data checks and has every required field, bool (n,).
+        event_us: of each event source, when its events became known, microseconds since 1970, rising.
     """
 
     use_case: UseCase
@@ -46,6 +49,7 @@ class Asked:
     label: Ints
     known_us: Ints
     trainable: npt.NDArray[np.bool_]
+    event_us: Mapping[str, Ints] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.at_us)
@@ -77,9 +81,11 @@ class Asked:
         frame = self._as_logged.iloc[cut]
         return frame.assign(score=scores[cut], version=versions[cut])
 
-    def labels(self, cut: slice, known_by: datetime) -> pd.DataFrame:
-        """Labels of those questions as far as they were known: ``prediction_id, label, at, known_at``."""
-        known = np.flatnonzero(self.known_us[cut] <= to_us(known_by)) + cut.start
+    def labels(self, since: datetime, known_by: datetime) -> pd.DataFrame:
+        """Labels that became known in [since, known_by]: ``prediction_id, label, at, known_at``, in that order."""
+        order, known_us = self._by_known
+        first, last = np.searchsorted(known_us, [to_us(since), to_us(known_by) + 1])
+        known = order[first:last]
         at = pd.Series(self.known_us[known].astype("datetime64[us]")).dt.tz_localize("UTC")
         ids = self.rows["prediction_id"].to_numpy()[known]
         return pd.DataFrame({"prediction_id": ids, "label": self.label[known].astype("int8"), "at": at, "known_at": at})
@@ -89,6 +95,23 @@ class Asked:
         there = (self.label[rows] >= 0) & (self.known_us[rows] <= to_us(known_by))
         label = np.where(there, self.label[rows].astype(np.float64), np.nan)
         return self.rows[["prediction_id", "at"]].iloc[rows].assign(score=scores[rows], label=label)
+
+    def newest_events(self, known_by: datetime) -> dict[str, datetime]:
+        """Of each event source, when its newest event became known, of those known by a moment."""
+        last = {source: int(np.searchsorted(us, to_us(known_by), "right")) for source, us in self.event_us.items()}
+        return {source: from_us(int(self.event_us[source][i - 1])) for source, i in last.items() if i}
+
+    def pauses_s(self, since: datetime, until: datetime) -> dict[str, float | None]:
+        """Of each event source, the longest time in [since, until) in which no event became known."""
+        bounds = [to_us(since), to_us(until)]
+        parts = {source: [us[slice(*np.searchsorted(us, bounds))]] for source, us in self.event_us.items()}
+        return {source: pause_within(since, until, part) for source, part in parts.items()}
+
+    @cached_property
+    def _by_known(self) -> tuple[Ints, Ints]:
+        """The questions in the order their labels became known, and when these did."""
+        order = np.argsort(self.known_us, kind="stable")
+        return order, self.known_us[order]
 
     @cached_property
     def _as_logged(self) -> pd.DataFrame:
@@ -129,6 +152,7 @@ def ask_all(
         use_case=use_case, rows=rows, matrix=matrix, at_us=to_us_array(rows["at"]),
         label=label.fillna(-1).to_numpy(dtype=np.int64), known_us=known_us.astype(np.int64),
         trainable=passes_checks(use_case, rows),
+        event_us={source: np.sort(to_us_array(frame["at"])) for source, frame in history.events.items()},
     )  # fmt: skip
 
 

@@ -56,28 +56,6 @@ def refresh_views(log: OfflineLog, use_case: UseCase, since: datetime, until: da
                 log.write_generation(use_case.name, view.name, view_digest(use_case.name, view), generation, found)
 
 
-def import_questions(log: OfflineLog, use_case: UseCase, history: History) -> None:
-    """Write what was asked and how it turned out; only who reads the log itself needs it.
-
-    Args:
-        log: the log of `import_events`.
-        use_case: whose.
-        history: the past.
-    """
-    names = [f.name for f in use_case.request_fields]
-    asked, known = history.requests, history.labels
-    predictions = asked[["at", *names]].assign(
-        prediction_id=asked["key"], known_at=asked["at"], position=np.arange(1, len(asked) + 1, dtype=np.int64),
-        version="", score=np.float32("nan"), degraded=False,
-    )  # fmt: skip
-    labels = known[["at"]].assign(
-        prediction_id=known["key"], label=known["label"].astype("int8"), known_at=known["at"],
-        position=np.arange(1, len(known) + 1, dtype=np.int64),
-    )  # fmt: skip
-    log.write("predictions", len(asked), {f"predictions/{use_case.name}": predictions})
-    log.write("labels", len(known), {f"labels/{use_case.name}": labels})
-
-
 def span_of(history: History) -> tuple[datetime, datetime]:
     """From the first to just after the last thing asked."""
     at = history.requests["at"]

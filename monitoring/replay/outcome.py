@@ -16,8 +16,9 @@ from core.errors import NotEnoughData
 from core.policy import Policy
 from core.policy_json import policy_as_json
 from monitoring.replay.asked import Asked
+from monitoring.replay.course import Course, Losses, Span, losses_of, moments_of, step_of
 from monitoring.replay.policies import ALWAYS, ORACLE
-from monitoring.replay.simulation import Course, Losses, Span, Trained, losses_of, moments_of, step_of
+from monitoring.replay.versions import Trained
 from monitoring.triggers import ALARM
 
 TOLERANCE = 0.02

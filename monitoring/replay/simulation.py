@@ -4,173 +4,63 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Protocol
+from dataclasses import replace
+from datetime import datetime
 
 import numpy as np
-import numpy.typing as npt
 
-from core.clock import Clock, ManualClock, from_us, to_us
+from core.clock import Clock, ManualClock, to_us
 from core.decision import Decision
-from core.losses import row_log_loss
 from core.policy import Policy
+from core.triggers import Drift, calls_upon
 from core.use_case import UseCase
 from monitoring.aftermath import ROLLBACK, VERDICTS, Promotion, compare_versions, judge_aftermath
 from monitoring.facts import MonitorFacts
-from monitoring.look import (
-    LiveVersion,
-    Measure,
-    Measured,
-    Past,
-    Served,
-    kinds_called,
-    look,
-    measure_window,
-    window_start,
-    worth_remembering,
-)
+from monitoring.live import LiveVersion, Past, Served, window_start, worth_remembering
+from monitoring.look import kinds_called, look
+from monitoring.measured import Measure, Measured, measure_window
 from monitoring.replay.asked import Asked
+from monitoring.replay.course import Course, Span, Step
+from monitoring.replay.versions import Gate, Trained, Trainer
 from monitoring.triggers import RETRAIN, decide_retrain
 
-Scores = npt.NDArray[np.float32]
-Losses = npt.NDArray[np.float64]
 _COSTS = 3  # newest retrains whose mean is what the next one is expected to cost
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A version that was trained on the past.
-
-    Args:
-        version: its name: the moment, and what it was trained on.
-        as_of: the moment it was trained as of.
-        log_loss: on its holdout, in nats.
-        auc: likewise, in [0, 1]; None with one label only.
-        scores: its answers to all that was asked, float32 (n,); NaN where it is never asked.
-        holdout: positions of the rows it was measured on, the newest that were labelled then.
-        compute_s: what it took.
-        training_rows: positions of all rows it was made of, holdout included.
-        make_live: what a look needs of it; made when it first answers.
-    """
-
-    version: str
-    as_of: datetime
-    log_loss: float
-    auc: float | None
-    scores: Scores
-    holdout: npt.NDArray[np.int64]
-    compute_s: float
-    training_rows: npt.NDArray[np.int64]
-    make_live: Callable[[], LiveVersion]
-
-
-class Trainer(Protocol):
-    """Trains as of a moment. Must be repeatable: the same moment gives the same versions, whoever asks."""
-
-    def train(self, moment: datetime) -> tuple[Trained, ...]:
-        """A version for each selection of the policy; none if there are too few labels."""
-        ...
-
-
-class Gate(Protocol):
-    """Judges like the registry's gate. Must be pure."""
-
-    def judge(self, challengers: tuple[Trained, ...], champion: Trained | None) -> tuple[Trained, Decision]:
-        """The best of the challengers, and whether it is to be promoted."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What came of one look.
-
-    Args:
-        at: the moment of the look.
-        decision: what was decided.
-        aftermath: what became of the last promotion, as far as it was not settled before.
-        verdict: the gate's, if anything was trained.
-        champion: what answers from then on.
-    """
-
-    at: datetime
-    decision: Decision
-    aftermath: Decision | None
-    verdict: Decision | None
-    champion: str
-
-
-@dataclass
-class Course:
-    """What a policy did, as long as it is on its way.
-
-    Args:
-        policy: its name.
-        steps: the looks.
-        scores: what was answered, float32 (n,); NaN before the first version.
-        compute_s: of all trainings, the first included.
-        retrains: how often training was called for, and done; the first training is not counted.
-        promoted: how many of them went live.
-        taken_back: of these, how many were taken back again.
-        trained_at: the moments something was trained at.
-    """
-
-    policy: str
-    scores: Scores
-    steps: list[Step] = field(default_factory=list)
-    compute_s: float = 0.0
-    retrains: int = 0
-    promoted: int = 0
-    taken_back: int = 0
-    trained_at: list[datetime] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Span:
-    """Which part of the past is simulated.
-
-    Args:
-        start: when the first version is trained.
-        end: where it ends.
-        every: event time between two looks.
-    """
-
-    start: datetime
-    end: datetime
-    every: timedelta
-
-    @property
-    def steps(self) -> int:
-        """How many looks there are."""
-        return max(0, -(-(self.end - self.start) // self.every) - 1)
 
 
 class Windows:
     """Remembers what windows said, for policies that let the same versions answer the same questions."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, datetime, bytes], Measured] = {}
+        self._known: dict[tuple[str, datetime, bytes, bool], Measured] = {}
 
-    def measuring(self, answered_by: bytes) -> Measure:
+    def measuring(self, answered_by: bytes, *, with_drift: bool) -> Measure:
         """What measures a window, unless it was measured already.
 
         Args:
             answered_by: tells which version answered which of its questions.
+            with_drift: whether drift is looked for.
         """
 
         def measure(
             use_case: UseCase, live: LiveVersion, served: Served, newest: Mapping[str, datetime], as_of: datetime
         ) -> Measured:
             key = (live.version, as_of, answered_by)
-            if key not in self._known:
-                self._known[key] = measure_window(use_case, live, served, newest, as_of)
-            return self._known[key]
+            if (*key, with_drift) not in self._known:
+                fuller = self._known.get((*key, True))
+                self._known[*key, with_drift] = (
+                    measure_window(use_case, live, served, newest, as_of, with_drift=with_drift)
+                    if fuller is None
+                    else replace(fuller, drift=None)
+                )
+            return self._known[*key, with_drift]
 
         return measure
 
 
 class Simulation:
     """Runs one policy over the past.
+
+    Drift is looked for only where the policy asks for it: no other trigger's answer depends on it.
 
     Args:
         asked: everything asked.
@@ -228,13 +118,12 @@ class Simulation:
 
     def _look(self, clock: Clock) -> None:
         now = clock.now()
-        cut = self._asked.between(window_start(self._use_case, now), now)
-        served = Served(self._asked.predictions(cut, self._course.scores, self._versions), self._asked.labels(cut, now))
+        since = window_start(self._use_case, now)
+        cut, served = self._asked.between(since, now), self._served(since, now, now)
         live = self._champion.make_live() if self._champion else None
         answered_by = hashlib.sha256("\n".join(self._versions[cut]).encode()).digest()
-        facts = look(
-            self._use_case, live, served, self._past(now), as_of=now, measuring=self._windows.measuring(answered_by)
-        )
+        measuring = self._windows.measuring(answered_by, with_drift=calls_upon(self._policy.calls_for, Drift))
+        facts = look(self._use_case, live, served, self._past(now), as_of=now, measuring=measuring)
         decision = decide_retrain(facts, self._policy)
         self._looks.append(facts)
         aftermath = self._look_back(now)
@@ -255,7 +144,15 @@ class Simulation:
         return Past(
             looks=looks, last_retrain_at=self._last_retrain_at, refused=len(self._refused),
             refused_kinds=kinds_called(self._refused), retrain_s=cost, labels_since_training=new,
+            newest_event_at=self._asked.newest_events(now),
+            earlier=lambda since, until: self._served(since, until, now),
         )  # fmt: skip
+
+    def _served(self, since: datetime, until: datetime, known_by: datetime) -> Served:
+        """What was answered to the questions of [since, until), and the labels known since then."""
+        cut = self._asked.between(since, until)
+        answered = self._asked.predictions(cut, self._course.scores, self._versions)
+        return Served(answered, self._asked.labels(since, known_by))
 
     def _retrain(self, clock: Clock, *, first: bool = False) -> Decision | None:
         made = self._trainer.train(clock.now())
@@ -298,24 +195,3 @@ class Simulation:
             self._champion = previous
             self._course.taken_back += 1
         return decision
-
-
-def losses_of(asked: Asked, scores: Scores) -> Losses:
-    """Loss of every row in nats, float64 (n,); NaN where there is no score or no label."""
-    found = np.full(len(asked), np.nan)
-    there = (asked.label >= 0) & ~np.isnan(scores)
-    found[there] = row_log_loss(asked.label[there].astype(np.float64), scores[there].astype(np.float64))
-    return found
-
-
-def step_of(asked: Asked, span: Span) -> npt.NDArray[np.int64]:
-    """Which step each row was asked in, from 0; -1 before the first and after the last."""
-    step = (asked.at_us - to_us(span.start)) // (span.every // timedelta(microseconds=1))
-    outside = (asked.at_us < to_us(span.start)) | (asked.at_us >= to_us(span.end))
-    return np.where(outside, -1, step)
-
-
-def moments_of(span: Span) -> list[datetime]:
-    """When each step begins: the start, and every look."""
-    every_us = span.every // timedelta(microseconds=1)
-    return [from_us(to_us(span.start) + i * every_us) for i in range(span.steps + 1)]

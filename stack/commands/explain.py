@@ -92,7 +92,7 @@ def _flat(said: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[int, Mappin
 
 def _known(evidence: Mapping[str, Any]) -> Iterator[str]:
     """The evidence as lines, without what is told elsewhere and what is not there."""
-    told = ("answers", "fired", "trigger")
+    told = ("answers", "fired", "trigger", "curve")  # the curve is in the facts
     for name, value in _leaves({key: value for key, value in evidence.items() if key not in told}):
         if value is not None and value != [] and value != {}:
             yield f"{name}: {value}"

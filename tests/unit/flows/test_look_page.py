@@ -16,7 +16,7 @@ from core.decision import Decision
 from core.errors import DependencyDown
 from flows import look_page as module
 from flows.look_page import keep_page
-from monitoring.look import LiveVersion, Served
+from monitoring.live import LiveVersion, Served
 from tests.sample_use_case import sample_use_case
 
 NOW = datetime(2019, 2, 5, tzinfo=UTC)
@@ -40,7 +40,7 @@ class Registry:
 
 @pytest.fixture(autouse=True)
 def _drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(use_case: Any, live: Any, served: Any, *, as_of: datetime, page: Path) -> dict[str, float]:
+    def draw(use_case: Any, live: Any, served: Any, *, as_of: datetime, page: Path, curve: Any) -> dict[str, float]:
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(f"as of {as_of:%Y-%m-%d}")
         return {"amount": 0.3}

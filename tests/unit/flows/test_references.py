@@ -11,12 +11,16 @@ import pandas as pd
 import pytest
 
 from core.policy import Policy
+from features.offline.log import OfflineLog
 from flows import references
 from flows.references import load_reference, reference_files
 from monitoring.profile_json import FILE
 
 COLUMNS = ("fare", "zone")
-USE_CASE: Any = SimpleNamespace(categorical=("zone",), policy=Policy(segments=("shop", "zone", "absent")))
+sales = SimpleNamespace(name="sales")
+USE_CASE: Any = SimpleNamespace(
+    codes=("zone",), categorical=("zone",), sources=(sales,), policy=Policy(segments=("shop", "zone", "absent"))
+)
 ROWS, HOLDOUT = 600, 100
 
 
@@ -39,11 +43,16 @@ def candidate(training: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_profile_is_of_all_rows_and_its_scores_of_those_not_learnt_from(
     candidate: Any, training: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / FILE).write_bytes(reference_files(candidate, training)[FILE])
+    log = OfflineLog(tmp_path / "offline")
+    known_at = pd.to_datetime(training.at, utc=True)[[0, 1, 2, 7, 500]]
+    events = pd.DataFrame({"id": list("abcde"), "at": known_at, "known_at": known_at, "position": range(1, 6)})
+    log.write("log-0", 5, {"events/sales": events.assign(shop="a", amount=1.0)})
+    (tmp_path / FILE).write_bytes(reference_files(candidate, training, log)[FILE])
     found = load_reference(USE_CASE, tmp_path)
     rows = {name: int(found.histograms.of(name).sum()) for name in found.histograms.places}
     assert rows == {"fare": ROWS, "zone": ROWS, "score": HOLDOUT, "label": ROWS, "residual": HOLDOUT}
     assert found.importance == pytest.approx({"fare": 0.75, "zone": 0.25})
+    assert found.pauses_s == {"sales": 493 * 3600.0}
     assert sorted(found.segments) == ["shop=a", "shop=b", "zone=1", "zone=2"]
 
 

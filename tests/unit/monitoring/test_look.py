@@ -12,7 +12,8 @@ import pytest
 
 from core.policy import Policy
 from monitoring.facts import ColumnDrift, DriftFacts, LossPoint, MonitorFacts
-from monitoring.look import LOOKS, LiveVersion, Past, Served, look, window_start, worth_remembering
+from monitoring.live import LOOKS, LiveVersion, Past, Served, window_start, worth_remembering
+from monitoring.look import look
 from monitoring.profile import ReferenceProfile
 from monitoring.profiling import profile_reference
 
@@ -102,7 +103,9 @@ def test_only_what_the_live_version_itself_answered_counts() -> None:
     assert found.drift is not None
     assert found.drift.rows == 120
     assert found.rows_per_day == 160
-    assert found.losses == (LossPoint(at=NOW, rows=120, log_loss=found.performance.log_loss.value),)  # type: ignore[union-attr]
+    (point,) = found.losses
+    assert (point.at, point.rows, point.version) == (NOW, 120, "2")
+    assert point.log_loss == found.performance.log_loss.value  # type: ignore[union-attr]
 
 
 def test_performance_counts_what_is_due_and_drift_what_is_in_the_window() -> None:

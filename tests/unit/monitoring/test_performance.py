@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from core.losses import auc, log_loss
-from monitoring.performance import join_labels, loss_curve, measure
+from core.losses import auc, log_loss, row_log_loss
+from features.segments import Cut
+from monitoring.performance import join_labels, measure
 
 START = datetime(2019, 2, 2, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -97,7 +98,9 @@ def test_of_one_row_nothing_is_certain() -> None:
 
 @pytest.mark.parametrize("asked", [predictions(), pd.DataFrame(), predictions(0)])
 def test_nothing_labelled_is_measured_as_nothing(asked: pd.DataFrame) -> None:
-    performance = measure(join_labels(asked, pd.DataFrame(), HOUR, START + 2 * HOUR), segments=("shop",))
+    performance = measure(
+        join_labels(asked, pd.DataFrame(), HOUR, START + 2 * HOUR), cuts=(Cut("shop", categories=("a",)),)
+    )
 
     assert (performance.rows, performance.log_loss, performance.segments) == (0, None, ())
     assert performance.coverage == (0.0 if len(asked) else None)
@@ -153,47 +156,23 @@ def test_the_worst_segment_comes_first_beside_its_reference() -> None:
     rows = labelled(3000, 2)
     rows.loc[rows["shop"] == "b", "label"] = 1 - rows["label"]
 
-    found = measure(rows, segments=("shop", "amount"), reference=reference).segments
+    cuts = [Cut.of(name, reference[name].to_numpy()) for name in ("shop", "amount")]
+    found = measure(rows, cuts=cuts, reference_losses={"shop=b": 0.5, "shop=a": 0.5}).segments
 
     assert found[0].name == "shop=b"
-    assert found[0].reference_log_loss is not None
+    assert found[0].reference_log_loss == 0.5
     assert found[0].log_loss.low > found[0].reference_log_loss
     names = [each.name for each in found]
     assert len([name for name in names if "amount" in name]) == 4
     assert sum(each.rows for each in found if "shop" in each.name) == 3000
-    assert found == tuple(sorted(found, key=lambda s: (s.reference_log_loss or 0) - s.log_loss.value))
+    overall = float(row_log_loss(rows["label"].to_numpy(), rows["score"].to_numpy()).mean())
+    assert found == tuple(sorted(found, key=lambda s: (s.reference_log_loss or overall) - s.log_loss.value))
 
 
-def test_a_segment_of_a_request_field_that_the_reference_lacks_is_measured_alone() -> None:
-    reference = labelled(500, 1).drop(columns="shop")
+def test_segments_of_few_rows_or_of_columns_that_are_not_there_are_left_out() -> None:
+    cuts = [Cut.of("shop", labelled(500)["shop"].to_numpy()), Cut("city", categories=("x",))]
 
-    found = measure(labelled(500), segments=("shop",), reference=reference).segments
+    found = measure(labelled(500), cuts=cuts).segments
 
     assert {each.name for each in found} == {"shop=a", "shop=b"}, "of c there are too few rows"
     assert all(each.reference_log_loss is None for each in found)
-
-
-def test_the_curve_has_a_point_for_each_window_with_labels() -> None:
-    rows = labelled(120, every=timedelta(hours=6))
-    rows.loc[rows["at"] < START + timedelta(days=7), "label"] = np.nan
-
-    curve = loss_curve(rows, timedelta(days=7), until=START + timedelta(days=28))
-
-    assert [point.at for point in curve] == [START + timedelta(days=7 * i) for i in (2, 3, 4, 5)]
-    assert [point.rows for point in curve] == [28, 28, 28, 8]
-    second = rows.iloc[28:56]
-    assert curve[0].log_loss == pytest.approx(log_loss(second["label"].to_numpy(), second["score"].to_numpy()))
-    assert loss_curve(rows.iloc[:0], timedelta(days=7)) == ()
-
-
-def test_a_late_label_corrects_its_window_and_no_other() -> None:
-    asked = predictions(0, 30, 90)
-    early = labels(("p0", 0, 5), ("p30", 1, 40), ("p90", 1, 100))
-    late = pd.concat([early, labels(("p0", 1, 500))])
-
-    now = loss_curve(join_labels(asked, early, HOUR, START + 3 * HOUR), HOUR)
-    later = loss_curve(join_labels(asked, late, HOUR, START + 9 * HOUR), HOUR)
-
-    assert now[0].at == later[0].at == START + HOUR
-    assert later[0].log_loss > now[0].log_loss
-    assert later[1:] == now[1:]

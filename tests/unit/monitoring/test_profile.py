@@ -22,6 +22,7 @@ def test_a_profile_says_what_its_rows_are_like(make_watched: Rows, profiled: Pro
     assert found.summaries["miles"].nulls == pytest.approx(0.1)
     assert found.summaries["minutes"].quantiles[4] == pytest.approx(rows["minutes"].median())
     assert found.importance == {"fare": 0.75, "miles": 0.25, "zone": 0.0}
+    assert found.related == ("fare", "miles", "minutes"), "codes have no order"
     assert found.correlations[0, 0] == pytest.approx(1)
     assert abs(found.correlations[0, 1]) < 0.1
     assert found.quality[""].rows == 3_000
@@ -70,6 +71,7 @@ def test_chunks_make_the_profile_of_all_rows(reference: ReferenceProfile, make_w
     parts.merge(profile_window(reference, [rows[250:]])).merge(WindowProfile(reference))
     assert (parts.counts == whole.counts).all()
     assert (parts.magnitudes == whole.magnitudes).all()
+    assert parts.ranks.correlations == pytest.approx(whole.ranks.correlations)
     assert (parts.rows, parts.from_us, parts.to_us) == (whole.rows, whole.from_us, whole.to_us)
     assert parts.streaks is not None
     assert whole.streaks is not None
@@ -80,7 +82,7 @@ def test_a_window_does_not_grow_with_its_rows(reference: ReferenceProfile, make_
     sizes = []
     for rows in (500, 5_000):
         window = WindowProfile(reference).add(make_watched(rows, seed=3))
-        sizes.append(window.counts.nbytes + window.magnitudes.nbytes + sum(p.nbytes for p in window.parts.values()))
+        sizes.append(window.counts.nbytes + window.magnitudes.nbytes + window.ranks.products.nbytes)
     assert sizes[0] == sizes[1]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from monitoring.facts import Fault
 from monitoring.label_counts import LabelCounts, LabelDay, count_labels
 from monitoring.profile import ReferenceProfile
+from monitoring.profiling import profile_reference
 from monitoring.quality import find_faults
 from monitoring.window import WindowProfile
 
@@ -68,6 +70,24 @@ def test_broken_columns_are_named(
     assert (column, kind) in faults(reference, week.assign(**broken(week)))
 
 
+def test_columns_that_look_alike_are_known_by_their_relations(make_watched: Rows) -> None:
+    def with_time(rows: pd.DataFrame) -> pd.DataFrame:
+        rng = np.random.default_rng(len(rows))
+        minutes = 1.1 * rows["fare"] + rng.normal(0, 5, len(rows))
+        return rows.assign(
+            minutes=minutes.astype(np.float32), miles=(rows["fare"] + rng.normal(0, 1, len(rows))).astype(np.float32)
+        )
+
+    rows = with_time(make_watched(12_000, seed=1))
+    names = ["fare", "miles", "minutes", "zone"]
+    at = rows["at"].dt.tz_convert(None).to_numpy()
+    found = profile_reference(rows[names].to_numpy(dtype=np.float32), names, at=at, categorical=("zone",))
+    week = with_time(make_watched(2_000, seed=2, first_day=61, days=7))
+
+    assert faults(found, week) == []
+    assert faults(found, week.assign(fare=week["minutes"], minutes=week["fare"])) == [("fare, minutes", "swapped")]
+
+
 @pytest.mark.parametrize("times", [1.2, 5.0])
 def test_a_growth_that_is_no_unit_is_drift_and_no_fault(
     reference: ReferenceProfile, week: pd.DataFrame, times: float
@@ -87,10 +107,12 @@ def test_a_source_that_stopped_and_a_clock_that_is_ahead(reference: ReferencePro
     assert faults(reference, week, as_of=newest - 10 * minutes) == [("", "clock")]
     assert faults(reference, week, as_of=newest + timedelta(days=1)) == [("", "stale source")]
     events = {"trips": newest + 9 * minutes, "fares": newest - 40 * minutes}
-    assert faults(reference, week, newest_event_at=events, usual_gap_s={"fares": 600}) == [
+    paused = replace(reference, pauses_s={"fares": 600, "trips": 600})
+    assert faults(paused, week, newest_event_at=events) == [
         ("trips", "clock"),
         ("fares", "stale source"),
     ]
+    assert faults(reference, week, newest_event_at=events) == [("trips", "clock")], "its usual pause is not known"
 
 
 @pytest.mark.parametrize(("share", "seen"), [(0.01, False), (0.1, True), (0.4, True)])

@@ -25,6 +25,7 @@ from core.triggers import (
     Schedule,
     Trigger,
     WorthIt,
+    calls_upon,
 )
 from monitoring.facts import (
     ColumnDrift,
@@ -297,6 +298,33 @@ def test_what_was_recorded_decides_alike(seen: MonitorFacts, trigger: Trigger) -
     assert recorded == decision.evidence
     assert redecide(recorded) == decision
     assert ("trigger" in recorded) == (decision.action == "retrain")
+
+
+@given(any_facts, triggers)
+def test_what_an_earlier_release_recorded_decides_alike(seen: MonitorFacts, trigger: Trigger) -> None:
+    """Its curve had moments, rows and losses, and no version; decisions did not show it."""
+    decision = decide_retrain(seen, replace(POLICY, trigger=trigger))
+    recorded = orjson.loads(orjson.dumps(dict(decision.evidence)))
+    del recorded["curve"]
+    for point in recorded["facts"]["losses"]:
+        for name in point.keys() - {"at", "rows", "log_loss"}:
+            del point[name]
+
+    again = redecide(recorded)
+
+    assert (again.action, again.reason) == (decision.action, decision.reason)
+
+
+@given(any_facts, triggers)
+def test_only_a_trigger_that_asks_for_drift_depends_on_it(seen: MonitorFacts, trigger: Trigger) -> None:
+    """So replays need not look for it under other policies."""
+    if calls_upon(trigger, Drift):
+        return
+    policy = replace(POLICY, trigger=trigger)
+
+    with_it, without = decide_retrain(seen, policy), decide_retrain(seen.with_(drift=None), policy)
+
+    assert (with_it.action, with_it.reason) == (without.action, without.reason)
 
 
 @given(any_facts, triggers)

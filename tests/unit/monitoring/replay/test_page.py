@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from monitoring.replay.course import Span
 from monitoring.replay.outcome import Comparison, Outcome
 from monitoring.replay.page import HEADINGS, cells, write_page
 from monitoring.replay.policies import policies_named
-from monitoring.replay.simulation import Span
 from tests.replayed_use_case import DAY, POLICY, START
 
 

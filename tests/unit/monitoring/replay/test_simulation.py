@@ -14,11 +14,13 @@ from core.decision import Decision
 from core.policy import AftermathPolicy, Policy
 from core.triggers import Always, Never, PerformanceDrop, Schedule
 from features.tables import TableAccess
-from monitoring.look import LiveVersion
+from monitoring.live import LiveVersion
 from monitoring.replay.asked import Asked, ask_all
+from monitoring.replay.course import Course, Span, moments_of
 from monitoring.replay.outcome import compare, recommend
 from monitoring.replay.policies import NAMES, policies_named
-from monitoring.replay.simulation import Course, Simulation, Span, Trained, moments_of
+from monitoring.replay.simulation import Simulation
+from monitoring.replay.versions import Trained
 from tests.replayed_use_case import A_DAY, DAY, POLICY, START, history, replayed
 
 PAST = history()
