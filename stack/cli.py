@@ -12,6 +12,7 @@ from stack.commands import explain as explain_command
 from stack.commands import export as export_command
 from stack.commands import features as feature_commands
 from stack.commands import keys as key_commands
+from stack.commands import new as new_command
 from stack.commands import replay as replay_command
 from stack.commands.console import say_error
 
@@ -34,7 +35,7 @@ for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
     versions.retrain, versions.promote, versions.rollback, versions.history, explain_command.explain,
     replay_command.replay, rollout.canary, rollout.shadow,
-    compare.compare, export_command.export, lifecycle.demo,
+    compare.compare, export_command.export, lifecycle.demo, new_command.new,
 ):  # fmt: skip
     app.command()(command)
 features.command()(feature_commands.rebuild)
