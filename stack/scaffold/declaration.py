@@ -21,6 +21,7 @@ from stack.scaffold.roles import (
     entity_candidates,
     guess_entities,
     guess_label_time,
+    is_id,
     other_times,
     useless,
 )
@@ -277,8 +278,7 @@ def _assemble(
     cut = "_above" if read.label.kind == "above" else ""
     event_label = unlike(names[read.label.column] + cut, {f.name for f in (*keys, *fields, *values)})
     order = read.at[read.at.notna()].sort_values(kind="stable").index
-    counts = texts(table.loc[order, entities[-1]]).value_counts() if entities else pd.Series([len(order)])
-    rhythm = find_rhythm(read.at[order], outcome[order], horizon, _typical(table, entities, counts))
+    rhythm = find_rhythm(read.at[order], outcome[order], horizon, _typical(table, entities))
     used = {f.column for f in (*keys, *fields, *values)} | {read.label.column, *read.time.reads}
     used |= set(label_time.reads) if label_time else set()
     # names that are only listed need no place in the file
@@ -311,7 +311,9 @@ def _request_fields(
     for column in usable:
         if column.name in keys:
             continue
-        if column.kind == "text" and column.distinct > MOST_CODES and column.name not in chosen.request:
+        if column.name not in chosen.request and is_id(column):
+            left[column.name] = f"it is a number that names something: --entity '{column.name}' if its past matters"
+        elif column.kind == "text" and column.distinct > MOST_CODES and column.name not in chosen.request:
             candidate = "" if column.name not in entity_candidates([column], len(table)) else (
                 f": make it an entity with --entity '{column.name}' if past outcomes of the same one matter"
             )  # fmt: skip
@@ -355,10 +357,10 @@ def _scope(names: dict[str, str]) -> Declared:
     return Declared(name, "", "str", False, "all", "always the same: no column is a key", (), False, True)
 
 
-def _typical(table: pd.DataFrame, entities: tuple[str, ...], counts: pd.Series) -> pd.Series:
-    """Rows of each value of the entity that is rarest by its typical value, so that its windows hold something."""
-    found = [counts] + [texts(table[entity]).value_counts() for entity in entities]
-    return sorted(found, key=lambda each: float(np.average(each, weights=each)))[len(found) // 2]
+def _typical(table: pd.DataFrame, entities: tuple[str, ...]) -> pd.Series:
+    """Rows of each value of the entity whose values come most seldom, so that its windows hold something."""
+    found = [texts(table[entity]).value_counts() for entity in entities] or [pd.Series([len(table)])]
+    return min(found, key=lambda each: float(np.average(each, weights=each)))
 
 
 def _values(

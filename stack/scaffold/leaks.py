@@ -14,7 +14,7 @@ from stack.scaffold.columns import Column, numbers, texts
 
 _AUC, _COPIES, _RANK = 0.985, 0.97, 0.97
 _FILLED_WITH, _EMPTY_WITHOUT, _LEAST_UNKNOWN = 0.95, 0.8, 20
-_SAMPLE, _ROWS, _MOST_SUMMANDS = 1000, 20_000, 60
+_SAMPLE, _ROWS, _MOST_SUMMANDS, _EXPLAINED = 1000, 20_000, 60, 0.95
 
 
 def leaks(table: pd.DataFrame, columns: list[Column], label: str, outcome: pd.Series) -> dict[str, str]:
@@ -70,7 +70,25 @@ def _of_source(
                 for name in (a, b):
                     if name not in found:
                         more.setdefault(name, f"{a!r} {joined} {b!r} {makes} {label!r}")
-    return more
+    rest = [name for name in held if name not in found and name not in more]
+    return more | {name: f"with others it adds up to {label!r}" for name in _summands(held, rest, target)}
+
+
+def _summands(held: Mapping[str, npt.NDArray[np.float64]], names: list[str], target: npt.NDArray[np.float64]) -> list[str]:
+    """Columns without which the target is no longer a weighted sum of the others, found one after the other."""
+    there, left, culprits = np.isfinite(target), list(names), []
+    y = target[there] - target[there].mean()
+    if not y.any():
+        return []
+    while left:
+        x = np.nan_to_num(np.column_stack([held[name][there] for name in left]), posinf=0, neginf=0)
+        x = x - x.mean(axis=0)
+        scale = x.std(axis=0)
+        weights, *_ = np.linalg.lstsq(x / np.where(scale > 0, scale, 1), y, rcond=None)
+        if ((y - x / np.where(scale > 0, scale, 1) @ weights) ** 2).sum() > (1 - _EXPLAINED) * (y**2).sum():
+            return culprits
+        culprits.append(left.pop(int(np.argmax(np.abs(weights)))))
+    return culprits
 
 
 def _same(computed: npt.NDArray[np.float64], target: npt.NDArray[np.float64]) -> bool:

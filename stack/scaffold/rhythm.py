@@ -18,9 +18,9 @@ _TILES = (MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 13 * DAY, 28 * DAY)
 _TICKS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 28 * DAY)
 _LOOKS = (10 * MINUTE, HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 182 * DAY)
 _DELAYS = (MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 60 * DAY, 90 * DAY, 180 * DAY, 365 * DAY)  # fmt: skip
-_SHORT_EVENTS, _LONG_EVENTS = 3, 25
+_SHORT_EVENTS, _LONG_EVENTS, _MOST_TIMES = 3, 25, 10
 REPLAYED_ROWS, _ENOUGH_ROWS, _MOST_LOOKS = 24_000, 3000, 5
-_MOST_TICKS = (1500, 4000)
+_MOST_TICKS, _ENOUGH_ONES = (1500, 4000), 500
 _LEAST_SPAN = 10 * MINUTE
 _LEAST_FIRST = 150
 
@@ -77,9 +77,9 @@ def guess_delay(at: pd.Series) -> timedelta:
 
 
 def horizon_of(delays: pd.Series) -> timedelta:
-    """A horizon that nearly all labels keep to: a round number above the longest, or above all but 1 in 1,000."""
-    longest, most = delays.max(), delays.quantile(0.999)
-    chosen = longest if longest <= 5 * most else most
+    """A horizon that nearly all labels keep to: a round number above the longest, or above all but 1 in 200."""
+    longest, most = delays.max(), delays.quantile(0.995)
+    chosen = longest if longest <= 3 * most else most
     return at_least(max(chosen.to_pytimedelta(), MINUTE), _DELAYS)
 
 
@@ -90,7 +90,7 @@ def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: p
         at: the moment of every row that has one, sorted.
         outcome: 1, 0 or NaN, in the same order.
         horizon: of the label.
-        counts: rows of each value of the entity that windows are most about.
+        counts: rows of each value of the entity whose values come most seldom.
 
     Raises:
         TableError: if the times are too close together, or the horizon is too long for them.
@@ -101,10 +101,11 @@ def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: p
             f"All rows lie within {span}, from {at.iloc[0]:%Y-%m-%d %H:%M:%S} to {at.iloc[-1]:%Y-%m-%d %H:%M:%S}.",
             "See that --time names the right column; windows over the past need at least ten minutes of it.",
         )
-    tile, windows = _windows(span, counts, is_date_only(at))
+    rarer = min(float(outcome.mean()), 1 - float(outcome.mean()))
+    tile, windows = _windows(span, counts, is_date_only(at), rarer)
     # what comes of questions is sent tick by tick: shorter than the short window, or it would be empty in the replay
     tick = at_most(windows[0] / 2, _TICKS)
-    newest = _newest(at[outcome.notna()], tick)
+    newest = _newest(at[outcome.notna()], tick, rarer)
     round_to = DAY if newest.iloc[-1] - newest.iloc[0] > 10 * DAY else 10 * MINUTE
     start = _round(newest.iloc[0], round_to, up=False)
     first = _first_training(newest, horizon, round_to)
@@ -128,9 +129,9 @@ def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: p
     )  # fmt: skip
 
 
-def _newest(labelled: pd.Series, tick: timedelta) -> pd.Series:
-    """The newest labelled rows, as many as a replay of a few minutes bears."""
-    newest = labelled.iloc[-REPLAYED_ROWS:]
+def _newest(labelled: pd.Series, tick: timedelta, rarer: float) -> pd.Series:
+    """The newest labelled rows, as many as a replay of a few minutes bears; more where one label is rare."""
+    newest = labelled.iloc[-int(min(max(_ENOUGH_ONES / rarer, REPLAYED_ROWS), 3 * REPLAYED_ROWS)) :]
     for most_ticks in _MOST_TICKS:
         found = newest[newest > newest.iloc[-1] - most_ticks * tick]
         if len(found) >= _ENOUGH_ROWS:
@@ -150,14 +151,16 @@ def _first_training(newest: pd.Series, horizon: timedelta, round_to: timedelta) 
     )
 
 
-def _windows(span: timedelta, counts: pd.Series, only_dates: bool) -> tuple[timedelta, tuple[timedelta, timedelta]]:
+def _windows(span: timedelta, counts: pd.Series, only_dates: bool, rarer: float) -> tuple[timedelta, tuple[timedelta, timedelta]]:
     # the value that the median row belongs to
     ordered = np.sort(counts.to_numpy())
     typical = float(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
     first = _WINDOWS.index(7 * DAY) if only_dates else 0
     per_event = span / typical
     short = max(_place(_SHORT_EVENTS * per_event, span / 24), first)
-    long = min(max(_place(_LONG_EVENTS * per_event, span / 4), short + 1), short + 2, len(_WINDOWS) - 1)
+    # a rate of something rare takes more events to tell
+    enough = _LONG_EVENTS * min(0.5 / rarer, _MOST_TIMES)
+    long = min(max(_place(enough * per_event, span / 4), short + 1), short + 2, len(_WINDOWS) - 1)
     short = min(short, long - 1)
     return _TILES[short], (_WINDOWS[short], _WINDOWS[long])
 

@@ -15,7 +15,7 @@ MOST_CODES = 40
 _LONGEST_TEXT = 256
 _MOST_ENTITIES = 3
 _ROWS_PER_VALUE = 3
-_MANY_TEXTS = 8
+_MANY_TEXTS, _MANY_IDS = 8, 300
 _ENTITY_NAMES = re.compile(
     r"(^|_)(id|ids|uid|guid|key|code|no|nr|num|number|user|customer|client|account|acct|member|person|patient|student|employee|driver|"
     r"station|store|shop|branch|site|zone|location|city|region|country|address|item|product|sku|article|stock|asset|"
@@ -23,6 +23,7 @@ _ENTITY_NAMES = re.compile(
     r"carrier|airline|origin|dest|destination|route|line|campaign|ad|banner|page|url|channel|symbol|ticker|team|player|"
     r"category|cat\d*|cc|iban|ip|phone|msisdn)(_|$)"
 )
+_ID_NAMES = re.compile(r"(^|_)(id|key|no|nr|code|uid|num|invoice|order|session|transaction|ticket|booking|uuid)(_|$)|id$")
 _LATER = re.compile(
     r"drop_?off|end|ended|close|closed|paid|payment|deliver|arriv|resolv|complet|finish|label|outcome|known|conver|"
     r"click|return|decid|settle|return"
@@ -79,6 +80,12 @@ def _part_of(values: pd.Series, column: Column, at: pd.Series) -> str:
     return ""
 
 
+def is_id(column: Column) -> bool:
+    """Whether its numbers name things, and are no quantities."""
+    many = column.kind == "number" and column.is_whole and column.distinct > _MANY_IDS
+    return many and bool(_ID_NAMES.search(words(column.name)))
+
+
 def entity_candidates(columns: Sequence[Column], rows: int) -> list[str]:
     """Columns that could be keys past outcomes are looked up by, the best first."""
     scored = []
@@ -89,10 +96,10 @@ def entity_candidates(columns: Sequence[Column], rows: int) -> list[str]:
         if not fits or column.distinct < 2 or repeats < _ROWS_PER_VALUE or column.missing > 0.5:
             continue
         named = bool(_ENTITY_NAMES.search(words(column.name)))
-        is_id = bool(re.search(r"(^|_)(id|key|no|nr|code|uid|num)(_|$)", words(column.name))) or words(column.name).endswith("id")
-        if not named and not is_id and (column.kind == "number" or column.distinct < _MANY_TEXTS):
+        named_id = bool(_ID_NAMES.search(words(column.name)))
+        if not named and not named_id and (column.kind == "number" or column.distinct < _MANY_TEXTS):
             continue
-        score = 2.0 * named + 1.0 * is_id + 1.0 * (column.kind == "text") + 1.0 * (column.distinct >= _MANY_TEXTS)
+        score = 2.0 * named + 1.0 * named_id + 1.0 * (column.kind == "text") + 1.0 * (column.distinct >= _MANY_TEXTS)
         scored.append((score, -place, column.name))
     return [name for score, _, name in sorted(scored, reverse=True) if score >= 2]
 

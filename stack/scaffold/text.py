@@ -142,7 +142,7 @@ def _time(source: TimeSource, renamed: dict[str, str]) -> list[str]:
         count = own[0] if own else "pd.Series(range(len(raw)), index=raw.index)"
         seconds = source.step.total_seconds()
         lines = [
-            f"elapsed_us = pd.to_numeric({count}) * {round(seconds * 1e6):_}",
+            f"elapsed_us = pd.to_numeric({count}).astype(\"float64\") * {round(seconds * 1e6):_}",
             f"at = pd.Timestamp({quoted(source.start.isoformat())}) + pd.to_timedelta(elapsed_us, unit=\"us\")",
         ]
     elif source.kind == "parts":
