@@ -86,21 +86,25 @@ def shapes() -> dict[str, tuple[pd.DataFrame, Choices]]:
         "minus one and one": (_with(returned=lambda t: 2 * t["returned"] - 1), Choices()),
         "true and false": (_with(returned=lambda t: t["returned"] == 1), Choices()),
         "true, false and unknown": (
-            _with(returned=lambda t: t["returned"].map({1: True, 0: False}).where(np.arange(len(t)) % 7 > 0)), Choices(),
+            _with(returned=lambda t: t["returned"].map({1: True, 0: False}).where(np.arange(len(t)) % 7 > 0)),
+            Choices(),
         ),
         "unknown labels": (_with(returned=lambda t: t["returned"].where(np.arange(len(t)) % 5 > 0)), Choices()),
         "one of several texts": (
-            _with(returned=lambda t: np.where(t["returned"] == 1, "sent back", np.where(t["pieces"] > 4, "kept", "lost"))),
+            _with(returned=lambda t: np.where(t["returned"] == 1, "sent back", t["pieces"].map("kept {}".format))),
             Choices(label="returned", positive="Sent back"),
         ),
-        "a number as label": (_with(score=lambda t: t["returned"] * 10 + t["pieces"] / 10), Choices(label="score", above=5)),
+        "a number as label": (
+            _with(score=lambda t: t["returned"] * 10 + t["pieces"] / 10), Choices(label="score", above=5),
+        ),
         "a label's own time": (
             _with(closed_at=lambda t: t["ordered_at"] + pd.to_timedelta(5 + t["pieces"] * 11, unit="min")), Choices(),
         ),
         "booleans and gaps": (
             _with(
                 gift=lambda t: t["price"] > 40, weight=_sparse_numbers,
-                coupon=lambda t: np.where(t["price"] > 60, "A'B", None), limit=lambda t: t["price"].replace(t["price"].max(), np.inf),
+                coupon=lambda t: np.where(t["price"] > 60, "A'B", None),
+                limit=lambda t: t["price"].replace(t["price"].max(), np.inf),
             ), Choices(),
         ),
         "many ids": (_with(customer_id=lambda t: np.random.default_rng(2).integers(0, 100_000, len(t))), Choices()),
@@ -113,7 +117,8 @@ def shapes() -> dict[str, tuple[pd.DataFrame, Choices]]:
         ),
         "categories": (_with(shop=lambda t: t["shop"].astype("category")), Choices()),
         "names that are reserved": (
-            orders().rename(columns={"price": "score", "pieces": "entity", "shop": "key", "returned": "label"}), Choices(),
+            orders().rename(columns={"price": "score", "pieces": "entity", "shop": "key", "returned": "label"}),
+            Choices(),
         ),
         "names of features": (orders().rename(columns={"price": "hour", "pieces": "weekday"}), Choices()),
         "names in other scripts": (orders().rename(columns=names), Choices()),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 
 
-def new(
+def new(  # noqa: PLR0913 - an option each
     name: Annotated[str, typer.Argument(help="Name of the use case: lower-case letters, digits and underscores.")],
     source: Annotated[
         Path, typer.Option("--from", help="A table of past questions: .csv, .tsv (also with .gz) or .parquet.")
@@ -58,8 +58,8 @@ def new(
     settings = settings_of_command()
     check_name(name, settings.models_dir, force=force)
     chosen = Choices(
-        time=time, zone=_zone(timezone), start=_moment(start), step=_span(step, "--step"), label=label, positive=positive,
-        above=label_above, label_time=label_time, horizon=_span(horizon, "--horizon"),
+        time=time, zone=_zone(timezone), start=_moment(start), step=_span(step, "--step"), label=label,
+        positive=positive,        above=label_above, label_time=label_time, horizon=_span(horizon, "--horizon"),
         entities=tuple(entity) if entity else None, request=tuple(request or ()), drop=tuple(drop or ()),
     )  # fmt: skip
     with err().status(f"reading {source}"):
@@ -69,9 +69,7 @@ def new(
 
         chosen = ask(table, chosen)
     declared = _decide(name, table, chosen)
-    written = write_use_case(
-        declared, table, source, models_dir=settings.models_dir, data_dir=settings.data_dir
-    )
+    written = write_use_case(declared, table, source, models_dir=settings.models_dir, data_dir=settings.data_dir)
     show(declared, written)
     if check:
         from stack.scaffold.trial import try_out
@@ -97,7 +95,9 @@ def show(declared: Declaration, written: Written) -> None:
     """Say what was read and guessed."""
     from rich.table import Table
 
-    out().print(f"Wrote {written.loaded.path}" + (f", and copied the table to {written.table}." if written.is_copy else "."))
+    out().print(
+        f"Wrote {written.loaded.path}" + (f", and copied the table to {written.table}." if written.is_copy else ".")
+    )
     grid = Table.grid(padding=(0, 2))
     label_time = f"at {' + '.join(declared.label_time.reads)}" if declared.label_time else "after the question"
     when = " + ".join(declared.time.reads) or "the order of rows"
@@ -133,11 +133,13 @@ def show_trial(trial: Trial) -> None:
     )
     if trial.gain <= 0:
         out().print(
-            "It does no better than always answering the base rate, so the gate would refuse it. See that the request holds what "
-            "tells the label apart, or give more of the past."
+            "It does no better than always answering the base rate, so the gate would refuse it. See that the "
+            "request holds what tells the label apart, or give more of the past."
         )
     elif trial.gain > 0.9:
-        out().print("That is almost too good: see that no field of the request is known only after the fact (--drop COLUMN).")
+        out().print(
+            "That is almost too good: see that no field of the request is known only after the fact (--drop COLUMN)."
+        )
 
 
 def show_next(name: str) -> None:
@@ -189,5 +191,7 @@ def _span(text: str | None, option: str) -> timedelta | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|min|h|d|w)", text.strip())
     seconds = float(found.group(1)) * _UNITS[found.group(2)] if found else 0.0
     if not found or seconds <= 0:
-        raise typer.BadParameter(f"{option} {text} is no span of time; write a number and one of {', '.join(_UNITS)}: 5min")
+        raise typer.BadParameter(
+            f"{option} {text} is no span of time; write a number and one of {', '.join(_UNITS)}: 5min"
+        )
     return timedelta(microseconds=round(seconds * 1e6))

@@ -85,7 +85,9 @@ def _ask_entities(table: pd.DataFrame, columns: dict[str, Column], chosen: Choic
     usable = [c for c in columns.values() if c.name not in taken]
     guess = guess_entities(usable, len(table))
     while True:
-        answer = _prompt("By which columns are past outcomes looked up (entities, joined by commas)?", ",".join(guess) or "none")
+        answer = _prompt(
+            "By which columns are past outcomes looked up (entities, joined by commas)?", ",".join(guess) or "none"
+        )
         names = tuple(part.strip() for part in answer.split(",") if part.strip() and part.strip() != "none")
         unknown = [name for name in names if name not in columns]
         if not unknown:

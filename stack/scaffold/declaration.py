@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from stack.scaffold.columns import Column, describe, numbers, texts
@@ -180,9 +179,7 @@ def declare(name: str, table: pd.DataFrame, choices: Choices | None = None) -> D
         c for c in listed
         if c.name != label_column.name and c.name not in time.reads and c.name not in left_out and c.name not in late
     ]  # fmt: skip
-    leaking = {
-        c: why for c, why in leaks(table, usable, label_column.name, outcome).items() if c not in asked_for
-    }
+    leaking = {c: why for c, why in leaks(table, usable, label_column.name, outcome).items() if c not in asked_for}
     usable = [c for c in usable if c.name not in leaking]
     entities = chosen.entities if chosen.entities is not None else tuple(guess_entities(usable, len(table)))
     check_entities(entities, columns, len(table))
@@ -278,14 +275,15 @@ def _assemble(
     cut = "_above" if read.label.kind == "above" else ""
     event_label = unlike(names[read.label.column] + cut, {f.name for f in (*keys, *fields, *values)})
     order = read.at[read.at.notna()].sort_values(kind="stable").index
-    rhythm = find_rhythm(read.at[order], outcome[order], horizon, _typical(table, entities))
+    counts = [texts(table[entity]).value_counts() for entity in entities] or [pd.Series([len(table)])]
+    rhythm = find_rhythm(read.at[order], outcome[order], horizon, counts)
     used = {f.column for f in (*keys, *fields, *values)} | {read.label.column, *read.time.reads}
     used |= set(label_time.reads) if label_time else set()
     # names that are only listed need no place in the file
     renamed = {c: names[c] for c in table.columns if c in used and names[c] != c}
     late_columns = [*leaking, *(c for c in read.others if c not in chosen.drop)]
     return Declaration(
-        name=name, label=read.label, label_name=names[read.label.column], question=_question(name, read.label),
+        name=name, label=read.label, label_name=names[read.label.column], question=_question(read.label),
         time=read.time, label_time=label_time, horizon=horizon, entities=keys, request=fields, values=values,
         only_after=_only_after(late_columns, read, names, keys, fields), left_out=leaking | left_out, renamed=renamed,
         event_label=event_label, has_hour=read.at.dropna().dt.hour.nunique() > 1, rhythm=rhythm,
@@ -332,7 +330,9 @@ def _declared(
     nullable = column.missing > 0
     if column.kind == "text" or (as_entity and nullable):
         common = texts(table[column.name]).value_counts()
-        shown = [str(v) for v in common.index if len(str(v)) <= _LONGEST_SHOWN] or [str(common.index[0])[:_LONGEST_SHOWN]]
+        shown = [str(v) for v in common.index if len(str(v)) <= _LONGEST_SHOWN] or [
+            str(common.index[0])[:_LONGEST_SHOWN]
+        ]
         codes = tuple(shown[:MOST_CODES]) if is_feature else ()
         return Declared(name, column.name, "str", nullable, shown[0], says, codes, is_feature, True)
     if column.kind == "flag":
@@ -343,8 +343,7 @@ def _declared(
     example = column.example
     if as_entity:
         example = int(numbers(table[column.name]).mode().iloc[0])
-    few = column.is_whole and column.distinct <= 12
-    return Declared(name, column.name, "int" if is_int else "float", nullable, example, says, (), is_feature, few or as_entity)
+    return Declared(name, column.name, "int" if is_int else "float", nullable, example, says, (), is_feature, as_entity)
 
 
 def _tells(column: Column) -> bool:
@@ -355,12 +354,6 @@ def _tells(column: Column) -> bool:
 def _scope(names: dict[str, str]) -> Declared:
     name = unlike(SCOPE, names.values())
     return Declared(name, "", "str", False, "all", "always the same: no column is a key", (), False, True)
-
-
-def _typical(table: pd.DataFrame, entities: tuple[str, ...]) -> pd.Series:
-    """Rows of each value of the entity whose values come most seldom, so that its windows hold something."""
-    found = [texts(table[entity]).value_counts() for entity in entities] or [pd.Series([len(table)])]
-    return min(found, key=lambda each: float(np.average(each, weights=each)))
 
 
 def _values(
@@ -375,12 +368,11 @@ def _values(
     )[:_MOST_VALUES]
 
 
-def _question(name: str, label: LabelSource) -> str:
+def _question(label: LabelSource) -> str:
     if label.kind == "above":
         return f"Will {label.column} be above {label.value:g}?"
-    if label.kind == "text" and label.value not in ("true", "yes", "y", "t"):
-        return f"Will {label.column} be {label.value}?"
-    return f"Will it be so: {label.column}?"
+    value = f"{label.value:g}" if isinstance(label.value, float) else label.value
+    return f"Will {label.column} be {value}?"
 
 
 def _notes(
@@ -394,7 +386,10 @@ def _notes(
     if _is_naive(table, read.time) and not chosen.zone:
         found.append("Its times name no zone and are read as UTC; --timezone Europe/Berlin says otherwise.")
     if label_time is None and chosen.horizon is None:
-        found.append(f"No column says when the label was known: it is taken to be {_words(horizon)} after the question (--horizon).")
+        found.append(
+            f"No column says when the label was known: it is taken to be {_words(horizon)} after the question "
+            "(--horizon)."
+        )
     if not entities:
         found.append("No column looks like a key (--entity): past outcomes are counted over all rows together.")
     missing = int((read.outcome.isna() & read.at.notna()).sum())

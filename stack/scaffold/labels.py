@@ -14,6 +14,7 @@ from stack.scaffold.columns import Column, numbers, texts
 from stack.scaffold.errors import TableError
 
 LEAST_ROWS, LEAST_OF_ONE = 300, 20
+_MOST_SPELLINGS = 6  # Yes, yes, YES, …
 _YES = ("1", "yes", "y", "true", "t", "on", "positive", "pos")
 _NO = ("0", "no", "n", "false", "f", "off", "negative", "neg")
 _NAMES = re.compile(
@@ -54,13 +55,17 @@ def guess_label(table: pd.DataFrame, columns: Sequence[Column], taken: Sequence[
     Raises:
         TableError: if no column has two values.
     """
-    binary = [c for c in columns if c.name not in taken and c.distinct == 2 and c.kind in ("number", "flag", "text")]
+    binary = [
+        c for c in columns
+        if c.name not in taken and ((c.distinct == 2 and c.kind not in ("time", "nothing")) or _is_clear(table, c))
+    ]  # fmt: skip
     if not binary:
         many = [c.name for c in columns if c.kind == "number" and c.distinct > 2 and c.name not in taken]
         example = many[-1] if many else "COLUMN"
         raise TableError(
             "No column has exactly two values, so none can be guessed to be the label.",
-            f"Name it and say what counts as 1: --label '{example}' --label-above X, or --label COLUMN --positive VALUE.",
+            f"Name it and say what counts as 1: --label '{example}' --label-above X, or --label COLUMN "
+            "--positive VALUE.",
         )
 
     def score(column: Column) -> tuple[float, float, int]:
@@ -68,7 +73,11 @@ def guess_label(table: pd.DataFrame, columns: Sequence[Column], taken: Sequence[
         hinted = _NAMES.search(plain)
         strong = hinted is not None and hinted.group(2) not in ("is", "has")
         clear = _meaning(table[column.name], column) is not None
-        return (float(strong) + 0.5 * float(hinted is not None), float(clear), [c.name for c in columns].index(column.name))
+        return (
+            float(strong) + 0.5 * float(hinted is not None),
+            float(clear),
+            [c.name for c in columns].index(column.name),
+        )
 
     return max(binary, key=score).name
 
@@ -133,7 +142,13 @@ def check_outcomes(source: LabelSource, found: pd.Series) -> None:
         )
 
 
+def _is_clear(table: pd.DataFrame, column: Column) -> bool:
+    return column.distinct > 1 and _meaning(table[column.name], column) is not None
+
+
 def _meaning(values: pd.Series, column: Column) -> LabelSource | None:
+    if column.distinct == 0:
+        return None
     if column.kind == "flag":
         return LabelSource(column.name, "text", "true")
     if column.kind == "number" and column.distinct <= 2:
@@ -142,7 +157,7 @@ def _meaning(values: pd.Series, column: Column) -> LabelSource | None:
             return LabelSource(column.name, "equal", 1.0)
         if len(found) == 2:
             return LabelSource(column.name, "equal", float(found[1]))
-    if column.kind == "text" and 1 <= column.distinct <= 2:
+    if column.kind == "text" and column.distinct <= _MOST_SPELLINGS:
         found_texts = set(texts(values).dropna().str.lower())
         for yes, no in zip(_YES, _NO, strict=True):
             if found_texts == {yes, no} or found_texts == {yes}:
@@ -197,4 +212,6 @@ def _unclear(values: pd.Series, column: Column) -> tuple[str, str]:
 
 def _some(values: pd.Series, column: Column) -> str:
     found = texts(values).value_counts().index[:5].tolist()
-    return ", ".join(repr(v) if column.kind == "text" else str(v) for v in found) + (", …" if column.distinct > 5 else "")
+    return ", ".join(repr(v) if column.kind == "text" else str(v) for v in found) + (
+        ", …" if column.distinct > 5 else ""
+    )

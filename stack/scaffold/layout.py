@@ -16,7 +16,15 @@ def literal(value: Any) -> str:
     if isinstance(value, timedelta):
         return span(value)
     if isinstance(value, datetime):
-        parts: list[int] = [value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond]
+        parts: list[int] = [
+            value.year,
+            value.month,
+            value.day,
+            value.hour,
+            value.minute,
+            value.second,
+            value.microsecond,
+        ]
         while len(parts) > 3 and parts[-1] == 0:
             parts.pop()
         return f"datetime({', '.join(map(str, parts))}, tzinfo=UTC)"
@@ -45,7 +53,12 @@ def span(value: timedelta) -> str:
         ('timedelta(hours=36)', 'timedelta(days=7)')
     """
     micros = value // timedelta(microseconds=1)
-    for unit, size in (("days", 86_400_000_000), ("hours", 3_600_000_000), ("minutes", 60_000_000), ("seconds", 1_000_000)):
+    for unit, size in (
+        ("days", 86_400_000_000),
+        ("hours", 3_600_000_000),
+        ("minutes", 60_000_000),
+        ("seconds", 1_000_000),
+    ):
         if micros % size == 0:
             return f"timedelta({unit}={micros // size})"
     return f"timedelta(microseconds={micros})"

@@ -39,16 +39,14 @@ def leaks(table: pd.DataFrame, columns: list[Column], label: str, outcome: pd.Se
                 found[column.name] = "it is filled only where the label is known"
     matrix = {c.name: as_float(known[c.name], c) for c in columns}
     for alone in features_alone(matrix, y):
-        if alone.feature in found or alone.auc < _AUC and (alone.copies or 0) < _COPIES:
+        if alone.feature in found or (alone.auc < _AUC and (alone.copies or 0) < _COPIES):
             continue
         how = "being there or not" if alone.by == "missing" else "its value"
         found[alone.feature] = f"{how} alone tells the label (AUC {alone.auc:.3f})"
     return found | _of_source(known, columns, label, found)
 
 
-def _of_source(
-    known: pd.DataFrame, columns: list[Column], label: str, found: Mapping[str, str]
-) -> dict[str, str]:
+def _of_source(known: pd.DataFrame, columns: list[Column], label: str, found: Mapping[str, str]) -> dict[str, str]:
     """Columns from which the number that the label was cut from can be computed."""
     source = numbers(known[label])
     if source.nunique() <= 2:
@@ -64,19 +62,26 @@ def _of_source(
     target = numbers(some[label]).to_numpy()
     held = {name: numbers(some[name]).to_numpy() for name in numeric[:_MOST_SUMMANDS]}
     for a, b in combinations(held, 2):
-        pairs = ((held[a] + held[b], "and", "add up to"), (held[a] - held[b], "less", "is"), (held[b] - held[a], "from", "is"))
+        pairs = (
+            (held[a] + held[b], "and", "add up to"),
+            (held[a] - held[b], "less", "is"),
+            (held[b] - held[a], "from", "is"),
+        )
         for computed, joined, makes in pairs:
             if _same(computed, target):
                 for name in (a, b):
                     if name not in found:
                         more.setdefault(name, f"{a!r} {joined} {b!r} {makes} {label!r}")
     rest = [name for name in held if name not in found and name not in more]
-    return more | {name: f"with others it adds up to {label!r}" for name in _summands(held, rest, target)}
+    return more | dict.fromkeys(_summands(held, rest, target), f"with others it adds up to {label!r}")
 
 
-def _summands(held: Mapping[str, npt.NDArray[np.float64]], names: list[str], target: npt.NDArray[np.float64]) -> list[str]:
+def _summands(
+    held: Mapping[str, npt.NDArray[np.float64]], names: list[str], target: npt.NDArray[np.float64]
+) -> list[str]:
     """Columns without which the target is no longer a weighted sum of the others, found one after the other."""
-    there, left, culprits = np.isfinite(target), list(names), []
+    there, left = np.isfinite(target), list(names)
+    culprits: list[str] = []
     y = target[there] - target[there].mean()
     if not y.any():
         return []

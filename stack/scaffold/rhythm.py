@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +18,10 @@ _WINDOWS = (10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 28 * DAY, 91 * DAY, 364 *
 _TILES = (MINUTE, 10 * MINUTE, HOUR, 6 * HOUR, DAY, 7 * DAY, 13 * DAY, 28 * DAY)
 _TICKS = (MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 28 * DAY)
 _LOOKS = (10 * MINUTE, HOUR, 6 * HOUR, 12 * HOUR, DAY, 7 * DAY, 14 * DAY, 28 * DAY, 91 * DAY, 182 * DAY)
-_DELAYS = (MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR, DAY, 2 * DAY, 7 * DAY, 14 * DAY, 30 * DAY, 60 * DAY, 90 * DAY, 180 * DAY, 365 * DAY)  # fmt: skip
+_DELAYS = (
+    MINUTE, 10 * MINUTE, HOUR, 3 * HOUR, 6 * HOUR, 12 * HOUR,
+    *(days * DAY for days in (1, 2, 7, 14, 30, 60, 90, 180, 365)),
+)  # fmt: skip
 _SHORT_EVENTS, _LONG_EVENTS, _MOST_TIMES = 3, 25, 10
 REPLAYED_ROWS, _ENOUGH_ROWS, _MOST_LOOKS = 24_000, 3000, 5
 _MOST_TICKS, _ENOUGH_ONES = (1500, 4000), 500
@@ -26,12 +30,26 @@ _LEAST_FIRST = 150
 
 
 @dataclass(frozen=True)
+class Past:
+    """How an entity's past is looked at.
+
+    Args:
+        tile: of the windows.
+        short: a window that mostly holds a few rows.
+        long: one that holds enough to tell a rate.
+    """
+
+    tile: timedelta
+    short: timedelta
+    long: timedelta
+
+
+@dataclass(frozen=True)
 class Rhythm:
     """What the times of a table suggest.
 
     Args:
-        tile: of the windows.
-        windows: a short and a long one.
+        pasts: windows of each entity.
         lateness: of the windows; no shorter than `tick`.
         start: of the replay.
         first_training: when its first version is trained.
@@ -47,8 +65,7 @@ class Rhythm:
         first_ones: how many of these have the rarer label.
     """
 
-    tile: timedelta
-    windows: tuple[timedelta, timedelta]
+    pasts: tuple[Past, ...]
     lateness: timedelta
     start: datetime
     first_training: datetime
@@ -70,7 +87,11 @@ def guess_delay(at: pd.Series) -> timedelta:
     span = _span(at)
     if is_date_only(at):
         return DAY
-    gap = timedelta(microseconds=int(np.median(np.diff(moments).astype("timedelta64[us]").astype(np.int64)))) if len(moments) > 1 else HOUR
+    gap = (
+        timedelta(microseconds=int(np.median(np.diff(moments).astype("timedelta64[us]").astype(np.int64))))
+        if len(moments) > 1
+        else HOUR
+    )
     if gap >= 30 * MINUTE:
         return at_least(gap, _DELAYS)
     return HOUR if span >= 2 * DAY else at_most(span / 50, _DELAYS)
@@ -78,19 +99,19 @@ def guess_delay(at: pd.Series) -> timedelta:
 
 def horizon_of(delays: pd.Series) -> timedelta:
     """A horizon that nearly all labels keep to: a round number above the longest, or above all but 1 in 200."""
-    longest, most = delays.max(), delays.quantile(0.995)
-    chosen = longest if longest <= 3 * most else most
-    return at_least(max(chosen.to_pytimedelta(), MINUTE), _DELAYS)
+    seconds = delays.dt.total_seconds()
+    longest, most = (timedelta(seconds=float(each)) for each in (seconds.max(), seconds.quantile(0.995)))
+    return at_least(max(longest if longest <= 3 * most else most, MINUTE), _DELAYS)
 
 
-def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: pd.Series) -> Rhythm:
+def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: Sequence[pd.Series]) -> Rhythm:
     """Choose windows, policy and replay.
 
     Args:
         at: the moment of every row that has one, sorted.
         outcome: 1, 0 or NaN, in the same order.
         horizon: of the label.
-        counts: rows of each value of the entity whose values come most seldom.
+        counts: for each entity, rows of each of its values.
 
     Raises:
         TableError: if the times are too close together, or the horizon is too long for them.
@@ -102,10 +123,13 @@ def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: p
             "See that --time names the right column; windows over the past need at least ten minutes of it.",
         )
     rarer = min(float(outcome.mean()), 1 - float(outcome.mean()))
-    tile, windows = _windows(span, counts, is_date_only(at), rarer)
+    labelled = at[outcome.notna()]
+    used = labelled.iloc[-1] - labelled.iloc[-_most_rows(rarer) :].iloc[0]
+    pasts = tuple(_past(span, used.to_pytimedelta(), each, is_date_only(at), rarer) for each in counts)
+    shortest = min(past.short for past in pasts)
     # what comes of questions is sent tick by tick: shorter than the short window, or it would be empty in the replay
-    tick = at_most(windows[0] / 2, _TICKS)
-    newest = _newest(at[outcome.notna()], tick, rarer)
+    tick = at_most(shortest / 2, _TICKS)
+    newest = _newest(labelled, tick, rarer)
     round_to = DAY if newest.iloc[-1] - newest.iloc[0] > 10 * DAY else 10 * MINUTE
     start = _round(newest.iloc[0], round_to, up=False)
     first = _first_training(newest, horizon, round_to)
@@ -121,7 +145,7 @@ def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: p
     holdout = int(min(max(len(before) * 0.2, 50), 2000))
     per_look = len(newest) * (look / (newest.iloc[-1] - newest.iloc[0]).to_pytimedelta())
     return Rhythm(
-        tile=tile, windows=windows, lateness=max(tick, tile, min(6 * HOUR, windows[0])), start=start,
+        pasts=pasts, lateness=max(tick, min(6 * HOUR, shortest)), start=start,
         first_training=first, end=end, tick=tick, training_window=_whole(first - start), monitor_every=look,
         retrain_every=4 * look, holdout_rows=_tidy(holdout), min_rows=_tidy(max(int(len(before) * 0.6), holdout + 50)),
         min_monitor_rows=_tidy(int(min(max(per_look * 0.3, 40), 1000))), first_rows=len(before),
@@ -129,11 +153,15 @@ def find_rhythm(at: pd.Series, outcome: pd.Series, horizon: timedelta, counts: p
     )  # fmt: skip
 
 
+def _most_rows(rarer: float) -> int:
+    return int(min(max(_ENOUGH_ONES / rarer, REPLAYED_ROWS), 3 * REPLAYED_ROWS))
+
+
 def _newest(labelled: pd.Series, tick: timedelta, rarer: float) -> pd.Series:
     """The newest labelled rows, as many as a replay of a few minutes bears; more where one label is rare."""
-    newest = labelled.iloc[-int(min(max(_ENOUGH_ONES / rarer, REPLAYED_ROWS), 3 * REPLAYED_ROWS)) :]
+    newest = labelled.iloc[-_most_rows(rarer) :]
     for most_ticks in _MOST_TICKS:
-        found = newest[newest > newest.iloc[-1] - most_ticks * tick]
+        found: pd.Series = newest[newest > newest.iloc[-1] - most_ticks * tick]
         if len(found) >= _ENOUGH_ROWS:
             return found
     return newest
@@ -151,18 +179,18 @@ def _first_training(newest: pd.Series, horizon: timedelta, round_to: timedelta) 
     )
 
 
-def _windows(span: timedelta, counts: pd.Series, only_dates: bool, rarer: float) -> tuple[timedelta, tuple[timedelta, timedelta]]:
+def _past(span: timedelta, used: timedelta, counts: pd.Series, only_dates: bool, rarer: float) -> Past:
     # the value that the median row belongs to
     ordered = np.sort(counts.to_numpy())
     typical = float(ordered[np.searchsorted(np.cumsum(ordered), ordered.sum() / 2)])
     first = _WINDOWS.index(7 * DAY) if only_dates else 0
     per_event = span / typical
-    short = max(_place(_SHORT_EVENTS * per_event, span / 24), first)
+    short = max(_place(_SHORT_EVENTS * per_event, used / 24), first)
     # a rate of something rare takes more events to tell
     enough = _LONG_EVENTS * min(0.5 / rarer, _MOST_TIMES)
-    long = min(max(_place(enough * per_event, span / 4), short + 1), short + 2, len(_WINDOWS) - 1)
+    long = min(max(_place(enough * per_event, used / 4), short + 1), short + 2, len(_WINDOWS) - 1)
     short = min(short, long - 1)
-    return _TILES[short], (_WINDOWS[short], _WINDOWS[long])
+    return Past(_TILES[short], _WINDOWS[short], _WINDOWS[long])
 
 
 def _place(wanted: timedelta, most: timedelta) -> int:
@@ -192,7 +220,7 @@ def _whole(span: timedelta) -> timedelta:
 
 
 def _tidy(rows: int) -> int:
-    step = 10 ** max(len(str(rows)) - 2, 0)
+    step = int(10 ** max(len(str(rows)) - 2, 0))
     return max(rows // step * step, 1)
 
 

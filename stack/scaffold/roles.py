@@ -12,7 +12,8 @@ from stack.scaffold.errors import TableError
 from stack.scaffold.times import TimeSource, is_date_only, moments, time_source
 
 MOST_CODES = 40
-_LONGEST_TEXT = 256
+_LONGEST_TEXT, _SAMPLE = 256, 2000
+_SHIFTS = (0, *range(-12, 0, 1), *range(1, 13))
 _MOST_ENTITIES = 3
 _ROWS_PER_VALUE = 3
 _MANY_TEXTS, _MANY_IDS = 8, 300
@@ -23,7 +24,9 @@ _ENTITY_NAMES = re.compile(
     r"carrier|airline|origin|dest|destination|route|line|campaign|ad|banner|page|url|channel|symbol|ticker|team|player|"
     r"category|cat\d*|cc|iban|ip|phone|msisdn)(_|$)"
 )
-_ID_NAMES = re.compile(r"(^|_)(id|key|no|nr|code|uid|num|invoice|order|session|transaction|ticket|booking|uuid)(_|$)|id$")
+_ID_NAMES = re.compile(
+    r"(^|_)(id|key|no|nr|code|uid|num|invoice|order|session|transaction|ticket|booking|uuid)(_|$)|id$"
+)
 _LATER = re.compile(
     r"drop_?off|end|ended|close|closed|paid|payment|deliver|arriv|resolv|complet|finish|label|outcome|known|conver|"
     r"click|return|decid|settle|return"
@@ -70,13 +73,19 @@ def _useless(values: pd.Series, column: Column, rows: int, at: pd.Series) -> str
 def _part_of(values: pd.Series, column: Column, at: pd.Series) -> str:
     if column.kind != "number" or not column.is_whole or column.distinct > 400:
         return ""
-    read = numbers(values)
+    some = at.index[at.notna()][:: max(1, len(at) // _SAMPLE)]
+    read, moment = numbers(values)[some], at[some]
     for part, cycle in _PARTS.items():
-        own = getattr(at.dt, part)
-        off = (read - own) % cycle if cycle else read - own
-        # counted from another number, such as weekdays from Sunday, it is the same
-        if own.nunique() > 1 and read.nunique() <= own.nunique() and off.value_counts(normalize=True).iloc[:1].sum() >= 0.98:
-            return "weekday" if part == "dayofweek" else part
+        for hours in (0,) if part in ("hour", "minute") else _SHIFTS:  # days may be those of another zone
+            own = getattr((moment + pd.Timedelta(hours=hours)).dt, part)
+            off = (read - own) % cycle if cycle else read - own
+            # counted from another number, such as weekdays from Sunday, it is the same
+            if (
+                own.nunique() > 1
+                and read.nunique() <= own.nunique()
+                and float((off == off.mode().iloc[0]).mean()) >= 0.98
+            ):
+                return "weekday" if part == "dayofweek" else part
     return ""
 
 
@@ -149,8 +158,8 @@ def guess_label_time(
         labelled = outcome.notna() & at.notna()
         if not labelled.any() or read[labelled].notna().mean() < 0.95 or _PLANNED.search(words(name)):
             continue
-        gap = (read - at)[labelled].dropna()
-        if (gap >= pd.Timedelta(0)).mean() < 0.99 or gap.median() <= pd.Timedelta(0):
+        gap = (read - at)[labelled].dropna().dt.total_seconds()
+        if (gap >= 0).mean() < 0.99 or gap.median() <= 0:
             continue
         if is_date_only(read) and not is_date_only(at):
             continue

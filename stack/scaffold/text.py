@@ -41,15 +41,19 @@ def _values(d: Declaration, data: str, reading: str, base: dict[str, float]) -> 
     coded = [f for f in fields if f.is_feature and f.codes]
     hour, weekday = unlike("hour", numbers), unlike("weekday", numbers)
     suffix = next(
-        s for s in ("_code", "_place", "_code_number") if not {f"{f.name}{s}" for f in coded} & {*numbers, hour, weekday}
+        s
+        for s in ("_code", "_place", "_code_number")
+        if not {f"{f.name}{s}" for f in coded} & {*numbers, hour, weekday}
     )
     few = d.rhythm.first_rows < _SMALL_ROWS or d.rhythm.first_ones < _SMALL_ONES
     categorical = [weekday, *(f.name for f in fields if f.is_feature and f.is_code and f.dtype != "str")]
     return {
         "d": d, "data": data, "reading": reading, "doc": _story(d, data), "few": few,
         "renamed": [_renamed(column, name) for column, name in d.renamed.items()],
-        "inputs": laid_out("inputs=(", ['"at"', *(["*NUMBERS"] if numbers else []), *(["*CODES"] if coded else [])], ")",
-                           indent=16, after=",") if numbers or coded else 'inputs=("at",),',
+        "inputs": laid_out(
+            "inputs=(", ['"at"', *(["*NUMBERS"] if numbers else []), *(["*CODES"] if coded else [])], ")", indent=16,
+            after=",",
+        ) if numbers or coded else 'inputs=("at",),',
         "outputs": laid_out("outputs=(", _outputs(d, hour, weekday, suffix, bool(numbers), bool(coded)), ")", indent=16,
                             after=","),
         "entities": tuple_of([_field(f, 4) for f in d.entities]),
@@ -74,7 +78,13 @@ def _values(d: Declaration, data: str, reading: str, base: dict[str, float]) -> 
             "label=Label", indent=4, after=",", name=quoted(d.label_name), description=quoted(_label_says(d.label)),
             horizon="HORIZON", known_only_after=_nested_tuple(d.only_after, 8),
         ),
-        "windows": f"({', '.join(literal(w) for w in d.rhythm.windows)})",
+        "pasts": [
+            laid_out(
+                "past_of(", [quoted(f.name), *(f"{k}={literal(getattr(past, k))}" for k in ("tile", "short", "long"))],
+                ")", indent=12, after=",",
+            )
+            for f, past in zip(d.entities, d.rhythm.pasts, strict=True)
+        ],
         "lit": literal, "quoted": quoted, "description": quoted(_short(d.question, 90)),
     }  # fmt: skip
 
@@ -142,19 +152,19 @@ def _time(source: TimeSource, renamed: dict[str, str]) -> list[str]:
         count = own[0] if own else "pd.Series(range(len(raw)), index=raw.index)"
         seconds = source.step.total_seconds()
         lines = [
-            f"elapsed_us = pd.to_numeric({count}).astype(\"float64\") * {round(seconds * 1e6):_}",
-            f"at = pd.Timestamp({quoted(source.start.isoformat())}) + pd.to_timedelta(elapsed_us, unit=\"us\")",
+            f'elapsed_us = pd.to_numeric({count}).astype("float64") * {round(seconds * 1e6):_}',
+            f'at = pd.Timestamp({quoted(source.start.isoformat())}) + pd.to_timedelta(elapsed_us, unit="us")',
         ]
     elif source.kind == "parts":
         names = ("year", "month", "day", "hour", "minute")
-        parts = [f"{quoted(n)}: pd.to_numeric({c}, errors=\"coerce\")" for n, c in zip(names, own, strict=False)]
+        parts = [f'{quoted(n)}: pd.to_numeric({c}, errors="coerce")' for n, c in zip(names, own, strict=False)]
         table = laid_out("parts = pd.DataFrame({", parts, "})", indent=4)
         if "\n" in table:
             inner = "".join(f"            {part},\n" for part in parts)
             table = f"parts = pd.DataFrame(\n        {{\n{inner}        }}\n    )"
-        lines = [table, f"at = pd.to_datetime(parts, errors=\"coerce\"{utc})"]
+        lines = [table, f'at = pd.to_datetime(parts, errors="coerce"{utc})']
     elif source.kind == "epoch":
-        lines = [f"at = pd.to_datetime(pd.to_numeric({own[0]}, errors=\"coerce\"), unit={quoted(source.form)}, utc=True)"]
+        lines = [f'at = pd.to_datetime(pd.to_numeric({own[0]}, errors="coerce"), unit={quoted(source.form)}, utc=True)']
     elif source.kind == "digits":
         lines = [f"digits = pd.to_numeric({own[0]}, errors=\"coerce\").astype(\"Int64\").astype(str)",
                  f"at = pd.to_datetime(digits, format=\"%Y%m%d\", errors=\"coerce\"{utc})"]  # fmt: skip
@@ -164,13 +174,13 @@ def _time(source: TimeSource, renamed: dict[str, str]) -> list[str]:
         lines = [f"texts = {own[0]}.astype(str).str.strip()",
                  f"at = pd.to_datetime(texts, format={quoted(source.form)}, errors=\"coerce\"{utc})"]  # fmt: skip
     if source.hour:
-        hours = f"pd.to_numeric(raw[{quoted(renamed.get(source.hour, source.hour))}], errors=\"coerce\")"
-        lines.append(f"at = at + pd.to_timedelta({hours}, unit=\"h\")")
+        hours = f'pd.to_numeric(raw[{quoted(renamed.get(source.hour, source.hour))}], errors="coerce")'
+        lines.append(f'at = at + pd.to_timedelta({hours}, unit="h")')
     if source.zone:
-        lines.append(f"at = at.dt.tz_localize({quoted(source.zone)}, ambiguous=\"NaT\", nonexistent=\"NaT\")")
-        lines.append("return at.dt.tz_convert(\"UTC\").astype(\"datetime64[us, UTC]\")")
+        lines.append(f'at = at.dt.tz_localize({quoted(source.zone)}, ambiguous="NaT", nonexistent="NaT")')
+        lines.append('return at.dt.tz_convert("UTC").astype("datetime64[us, UTC]")')
     else:
-        lines.append("return at.astype(\"datetime64[us, UTC]\")")
+        lines.append('return at.astype("datetime64[us, UTC]")')
     return lines
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,14 @@ TimeKind = Literal["datetime", "text", "epoch", "digits", "parts", "order", "ste
 _READABLE, _SAMPLE = 0.98, 2000
 _UNITS = (("s", 6.0e8, 5.0e9), ("ms", 6.0e11, 5.0e12), ("us", 6.0e14, 5.0e15), ("ns", 6.0e17, 5.0e18))
 _DAYS = (
-    "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d %Y", "%b %d, %Y", "%d-%b-%Y",
-    "%d %B %Y", "%B %d, %Y", "%m/%d/%y", "%d/%m/%y",
+    "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d %Y", "%b %d, %Y",
+    "%d-%b-%Y", "%d %B %Y", "%B %d, %Y", "%m/%d/%y", "%d/%m/%y",
 )  # fmt: skip
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
 FORMATS = ("ISO8601", *(day + clock for day in _DAYS for clock in _CLOCKS))
-_ASKED_NAMES = re.compile(r"(^|_)(timestamp|time|datetime|date|ts|at|when|created|event|start|opened|pickup|day|dt)(_|$)")
+_ASKED_NAMES = re.compile(
+    r"(^|_)(timestamp|time|datetime|date|ts|at|when|created|event|start|opened|pickup|day|dt)(_|$)"
+)
 _HOURS = ("hour", "hr", "hours", "stunde")
 _PARTS = {"year": ("year", "yr", "yyyy"), "month": ("month", "mnth", "mon", "mm"), "day": ("day", "dd", "mday")}
 _MINUTES = ("minute", "min", "minutes")
@@ -35,8 +37,8 @@ class TimeSource:
     """How the moment of a row is read.
 
     Args:
-        kind: ``datetime`` column; ``text`` in a format; ``epoch`` number; ``digits``, YYYYMMDD; ``parts``, a column each
-            for year, month, day and maybe hour and minute; ``order``, the number of the row times a step;
+        kind: ``datetime`` column; ``text`` in a format; ``epoch`` number; ``digits``, YYYYMMDD; ``parts``, a column
+            each for year, month, day and maybe hour and minute; ``order``, the number of the row times a step;
             ``steps``, a column's number times a step.
         columns: which columns it is read from; none for ``order``.
         form: the format of text, or the unit of an epoch.
@@ -68,14 +70,17 @@ def moments(table: pd.DataFrame, source: TimeSource) -> pd.Series:
     zone = source.zone or "UTC"
     if found.dt.tz is None:
         found = found.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-    return found.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+    in_utc: pd.Series = found.dt.tz_convert("UTC").astype("datetime64[us, UTC]")
+    return in_utc
 
 
 def _read(table: pd.DataFrame, source: TimeSource) -> pd.Series:
     if source.kind in ("order", "steps"):
         assert source.start is not None and source.step is not None
         count = numbers(table[source.columns[0]]) if source.columns else pd.Series(np.arange(len(table)), table.index)
-        return pd.Timestamp(source.start) + pd.to_timedelta(count * source.step.total_seconds() * 1e6, unit="us")
+        elapsed = pd.to_timedelta(count * source.step.total_seconds() * 1e6, unit="us")
+        found: pd.Series = elapsed + pd.Timestamp(source.start)
+        return found
     if source.kind == "parts":
         names = ("year", "month", "day", "hour", "minute")
         parts = {name: numbers(table[column]) for name, column in zip(names, source.columns, strict=False)}
@@ -84,10 +89,12 @@ def _read(table: pd.DataFrame, source: TimeSource) -> pd.Series:
     if source.kind == "datetime":
         return pd.to_datetime(values)
     if source.kind == "epoch":
-        return pd.to_datetime(numbers(values), unit=source.form, utc=True, errors="coerce")
+        unit: Any = source.form
+        return pd.to_datetime(numbers(values), unit=unit, utc=True, errors="coerce")
     if source.kind == "digits":
         return pd.to_datetime(texts(values), format="%Y%m%d", errors="coerce")
-    return pd.to_datetime(texts(values), format=source.form, errors="coerce", utc=_has_offsets(values))
+    read: pd.Series = pd.to_datetime(texts(values), format=source.form, errors="coerce", utc=_has_offsets(values))
+    return read
 
 
 def _has_offsets(values: pd.Series) -> bool:
@@ -104,7 +111,7 @@ def time_source(values: pd.Series, column: Column) -> TimeSource | None:
     name = column.name
     if column.kind == "time":
         return TimeSource("datetime", (name,))
-    if column.kind == "number" and column.is_whole or column.kind == "number" and _ASKED_NAMES.search(_snake(name)):
+    if (column.kind == "number" and column.is_whole) or (column.kind == "number" and _ASKED_NAMES.search(_snake(name))):
         return _of_numbers(numbers(values).dropna(), name, column)
     if column.kind == "text" and column.distinct > 1:
         return _of_texts(texts(values).dropna(), name)
@@ -136,7 +143,10 @@ def _of_texts(present: pd.Series, name: str) -> TimeSource | None:
         share = float(plausible.mean())
         # of day first and month first, where both fit, the one in which rows go forward
         better = share > most + 1e-9 or (
-            best is not None and share >= _READABLE and abs(share - most) < 1e-9 and _forward(read) > _forward_of(some, best)
+            best is not None
+            and share >= _READABLE
+            and abs(share - most) < 1e-9
+            and _forward(read) > _forward_of(some, best)
         )
         if share >= _READABLE and better:
             best, most = form, share
@@ -167,8 +177,8 @@ def guess_time(table: pd.DataFrame, columns: Sequence[Column]) -> TimeSource:
             return parts
         raise TableError(
             f"No column holds times, of {_named([c.name for c in columns])}.",
-            "Name one with --time COLUMN; or, if rows are in the order of time, say when the first was and how much time "
-            "passes from one to the next: --start 2024-01-01 --step 5min.",
+            "Name one with --time COLUMN; or, if rows are in the order of time, say when the first was and how much "
+            "time passes from one to the next: --start 2024-01-01 --step 5min.",
         )
     read = {name: moments(table, source) for name, source in found.items()}
     full = {name: values for name, values in read.items() if values.nunique() > 1} or read
@@ -225,8 +235,8 @@ def chosen_time(table: pd.DataFrame, columns: Sequence[Column], asked: str) -> T
             some = ", ".join(repr(v) for v in table[asked].dropna().head(3).tolist()) or "nothing"
             raise TableError(
                 f"The column {asked!r} cannot be read as times: it holds {some}.",
-                f"Name another with --time, write its times as 2024-03-31T14:05:00Z, or, if it counts units of time, say "
-                f"of what: --time '{asked}' --start 2024-01-01 --step 1h.",
+                f"Name another with --time, write its times as 2024-03-31T14:05:00Z, or, if it counts units of time, "
+                f"say of what: --time '{asked}' --start 2024-01-01 --step 1h.",
             )
         return with_hour(table, source, moments(table, source), columns)
     names = [part.strip() for part in asked.split("+")]

@@ -42,7 +42,8 @@ def check_name(name: str, models_dir: Path, *, force: bool) -> None:
     """Raise TableError unless a use case may bear the name and its file may be written."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name) or keyword.iskeyword(name):
         raise TableError(
-            f"{name!r} is not a usable name.", "Use up to 40 lower-case letters, digits and underscores, a letter first."
+            f"{name!r} is not a usable name.",
+            "Use up to 40 lower-case letters, digits and underscores, a letter first.",
         )
     if name in _TAKEN:
         raise TableError(f"The name {name!r} stands for something else in the file.", f"Use {name}_model, for one.")

@@ -42,7 +42,7 @@ def made(folder: Path) -> Iterator[dict[str, Made]]:
     for number, (shape, (table, choices)) in enumerate(SHAPES.items()):
         name = f"case_{number}"
         # what a file keeps of a table is what counts
-        as_csv = number % 2 and choices.zone is None or shape == "numbers with stray texts"
+        as_csv = (number % 2 and choices.zone is None) or shape == "numbers with stray texts"
         path = folder / f"{name}.{'csv' if as_csv else 'parquet'}"
         if path.suffix == ".csv":
             table.to_csv(path, index=False)
