@@ -84,7 +84,7 @@ def new(  # noqa: PLR0913 - an option each
 def _decide(name: str, table: object, chosen: Choices) -> Declaration:
     import pandas as pd
 
-    from stack.scaffold.declaration import declare
+    from stack.scaffold.deciding import declare
 
     assert isinstance(table, pd.DataFrame)
     with err().status("looking at the columns"):

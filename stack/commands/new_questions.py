@@ -9,9 +9,10 @@ import typer
 
 from stack.commands.console import out
 from stack.scaffold.columns import Column, describe
-from stack.scaffold.declaration import Choices, read_time
+from stack.scaffold.declaration import Choices
 from stack.scaffold.errors import TableError
 from stack.scaffold.labels import guess_label, label_source, suggested_positive
+from stack.scaffold.reading import read_time
 from stack.scaffold.roles import guess_entities, useless
 from stack.scaffold.times import moments
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from stack.scaffold.columns import numbers
-from stack.scaffold.declaration import declare
+from stack.scaffold.deciding import declare
 from stack.scaffold.text import use_case_text
 from tests.tables import shapes
 

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stack.scaffold.declaration import Choices, declare
+from stack.scaffold.deciding import declare
+from stack.scaffold.declaration import Choices
 from stack.scaffold.errors import TableError
 from stack.scaffold.tables import read_table
 from stack.scaffold.writing import check_name

@@ -8,7 +8,8 @@ import pytest
 
 from core.use_case import RESERVED_NAMES
 from stack.scaffold.columns import describe
-from stack.scaffold.declaration import Choices, declare
+from stack.scaffold.deciding import declare
+from stack.scaffold.declaration import Choices
 from stack.scaffold.labels import guess_label, label_source, outcomes
 from stack.scaffold.layout import WIDTH, laid_out, quoted
 from stack.scaffold.names import identifiers

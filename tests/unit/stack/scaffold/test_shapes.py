@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from core.use_case import History, UseCase
-from stack.scaffold.declaration import Choices, Declaration, declare
+from stack.scaffold.deciding import declare
+from stack.scaffold.declaration import Choices, Declaration
 from stack.scaffold.labels import outcomes
 from stack.scaffold.tables import read_table
 from stack.scaffold.times import moments
