@@ -109,7 +109,7 @@ def shapes() -> dict[str, tuple[pd.DataFrame, Choices]]:
         ),
         "many ids": (_with(customer_id=lambda t: np.random.default_rng(2).integers(0, 100_000, len(t))), Choices()),
         "long ids": (_with(customer_id=lambda t: 2**60 + t["pieces"]), Choices()),
-        "ids with gaps": (_with(customer_id=lambda t: t["pieces"].where(t["pieces"] < 8)), Choices()),
+        "ids with gaps": (_with(customer_id=lambda t: (t["price"] // 4).where(t["pieces"] < 8)), Choices()),
         "ids with zeros before": (_with(store_code=lambda t: t["pieces"].map("{:04d}".format)), Choices()),
         "constant columns": (_with(currency=lambda t: "EUR", rate=lambda t: 1.0, empty=lambda t: np.nan), Choices()),
         "numbers with stray texts": (

@@ -39,7 +39,12 @@ def declare(name: str, table: pd.DataFrame, choices: Choices | None = None) -> D
     at = moments(table, time)
     check_times(at, time)
     label_column = columns[chosen.label or guess_label(table, listed, time.reads)]
-    label = label_source(table, label_column, positive=chosen.positive, above=chosen.above)
+    try:
+        label = label_source(table, label_column, positive=chosen.positive, above=chosen.above)
+    except TableError as error:
+        if chosen.label is not None:
+            raise
+        raise TableError(error.problem, f"{error.remedy} Or name another column with --label.") from error
     outcome = outcomes(table, label).where(at.notna())
     check_outcomes(label, outcome)
     others = other_times(table, listed, (*time.reads, label_column.name))

@@ -19,6 +19,8 @@ _YES = ("1", "yes", "y", "true", "t", "on", "positive", "pos")
 _NO = ("0", "no", "n", "false", "f", "off", "negative", "neg")
 _NAMES = re.compile(
     r"(^|_)(label|target|y|class|outcome|churn\w*|default\w*|fraud\w*|click\w*|conver\w+|purchas\w+|bought|cancel\w*|"
+    r"exit\w*|attrit\w*|readmit\w*|subscri\w+|deposit|tomorrow|fail\w*|anomaly|attack|malicious|died|dead|death|"
+    r"mortality|repaid|accepted|reject\w*|no_show|diagnosis|"
     r"return\w*|success|survived|response|responded|late|delayed|spam|approved|won|sold|left|attrition|is|has|will)(_|$)"
 )
 

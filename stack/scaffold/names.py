@@ -51,7 +51,8 @@ def unlike(name: str, used: Iterable[str]) -> str:
 
 
 def _identifier(name: str, place: int) -> str:
-    spelt = "".join(_SPELT.get(letter, letter) for letter in name.lower())
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    spelt = "".join(_SPELT.get(letter, letter) for letter in words.lower())
     plain = unicodedata.normalize("NFKD", spelt).encode("ascii", "ignore").decode()
     text = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:_LONGEST].strip("_")
     if name == name.lower() and re.fullmatch(r"[a-z][a-z0-9_]*", name) and len(name) <= _LONGEST:

@@ -22,7 +22,7 @@ _ENTITY_NAMES = re.compile(
     r"station|store|shop|branch|site|zone|location|city|region|country|address|item|product|sku|article|stock|asset|"
     r"card|merchant|vendor|seller|supplier|device|machine|sensor|host|server|meter|vehicle|truck|tail|tailnum|plane|"
     r"carrier|airline|origin|dest|destination|route|line|campaign|ad|banner|page|url|channel|symbol|ticker|team|player|"
-    r"category|cat\d*|cc|iban|ip|phone|msisdn)(_|$)"
+    r"category|cat|cc|iban|ip|phone|msisdn)\d*(_|$)"
 )
 _ID_NAMES = re.compile(
     r"(^|_)(id|key|no|nr|code|uid|num|invoice|order|session|transaction|ticket|booking|uuid)(_|$)|id$"
@@ -106,7 +106,10 @@ def entity_candidates(columns: Sequence[Column], rows: int) -> list[str]:
             continue
         named = bool(_ENTITY_NAMES.search(words(column.name)))
         named_id = bool(_ID_NAMES.search(words(column.name)))
-        if not named and not named_id and (column.kind == "number" or column.distinct < _MANY_TEXTS):
+        few = column.distinct < _MANY_TEXTS
+        if few and (column.kind == "number" or not (named or named_id)):
+            continue
+        if column.kind == "number" and not (named or named_id):
             continue
         score = 2.0 * named + 1.0 * named_id + 1.0 * (column.kind == "text") + 1.0 * (column.distinct >= _MANY_TEXTS)
         scored.append((score, -place, column.name))

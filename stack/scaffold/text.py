@@ -167,7 +167,7 @@ def _time(source: TimeSource, renamed: dict[str, str]) -> list[str]:
         lines = [f'at = pd.to_datetime(pd.to_numeric({own[0]}, errors="coerce"), unit={quoted(source.form)}, utc=True)']
     elif source.kind == "digits":
         lines = [f"digits = pd.to_numeric({own[0]}, errors=\"coerce\").astype(\"Int64\").astype(str)",
-                 f"at = pd.to_datetime(digits, format=\"%Y%m%d\", errors=\"coerce\"{utc})"]  # fmt: skip
+                 f"at = pd.to_datetime(digits, format={quoted(source.form)}, errors=\"coerce\"{utc})"]  # fmt: skip
     elif source.kind == "datetime":
         lines = [f"at = pd.to_datetime({own[0]}{utc})"]
     else:

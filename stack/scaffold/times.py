@@ -22,8 +22,10 @@ _DAYS = (
     "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d %b %Y", "%b %d %Y", "%b %d, %Y",
     "%d-%b-%Y", "%d %B %Y", "%B %d, %Y", "%m/%d/%y", "%d/%m/%y",
 )  # fmt: skip
+_DIGITS = {8: ("%Y%m%d", "%y%m%d%H"), 10: ("%Y%m%d%H",), 12: ("%Y%m%d%H%M",), 14: ("%Y%m%d%H%M%S",)}
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p", "T%H:%M:%S")
-FORMATS = ("ISO8601", *(day + clock for day in _DAYS for clock in _CLOCKS))
+_MONTHS = ("%b-%Y", "%b %Y", "%B %Y", "%m/%Y", "%b-%y")
+FORMATS = ("ISO8601", *(day + clock for day in _DAYS for clock in _CLOCKS), *_MONTHS)
 _ASKED_NAMES = re.compile(
     r"(^|_)(timestamp|time|datetime|date|ts|at|when|created|event|start|opened|pickup|day|dt)(_|$)"
 )
@@ -37,11 +39,11 @@ class TimeSource:
     """How the moment of a row is read.
 
     Args:
-        kind: ``datetime`` column; ``text`` in a format; ``epoch`` number; ``digits``, YYYYMMDD; ``parts``, a column
+        kind: ``datetime`` column; ``text`` in a format; ``epoch`` number; ``digits``, as 20240331; ``parts``, a column
             each for year, month, day and maybe hour and minute; ``order``, the number of the row times a step;
             ``steps``, a column's number times a step.
         columns: which columns it is read from; none for ``order``.
-        form: the format of text, or the unit of an epoch.
+        form: the format of text or digits, or the unit of an epoch.
         hour: a column of whole hours, 0 to 23, to be added; None if there is none.
         zone: IANA zone of times that name none; None: they are UTC.
         start: for ``order`` and ``steps``, the moment of number 0.
@@ -92,7 +94,7 @@ def _read(table: pd.DataFrame, source: TimeSource) -> pd.Series:
         unit: Any = source.form
         return pd.to_datetime(numbers(values), unit=unit, utc=True, errors="coerce")
     if source.kind == "digits":
-        return pd.to_datetime(texts(values), format="%Y%m%d", errors="coerce")
+        return pd.to_datetime(texts(numbers(values)), format=source.form, errors="coerce")
     read: pd.Series = pd.to_datetime(texts(values), format=source.form, errors="coerce", utc=_has_offsets(values))
     return read
 
@@ -121,14 +123,26 @@ def time_source(values: pd.Series, column: Column) -> TimeSource | None:
 def _of_numbers(present: pd.Series, name: str, column: Column) -> TimeSource | None:
     if column.distinct < 2:
         return None
+    digits = _of_digits(present.astype("int64"), name) if column.is_whole else None
+    if digits is not None:
+        return digits
     for unit, low, high in _UNITS:
         # a name that speaks of time, or values that rise: other large numbers are ids
         if present.between(low, high).mean() >= _READABLE:
             hinted = bool(_ASKED_NAMES.search(_snake(name))) or present.is_monotonic_increasing
             return TimeSource("epoch", (name,), unit) if hinted else None
-    if column.is_whole and present.between(19_000_101, 21_001_231).mean() >= _READABLE:
-        read = pd.to_datetime(present.astype("int64").astype(str), format="%Y%m%d", errors="coerce")
-        return TimeSource("digits", (name,)) if read.notna().mean() >= _READABLE else None
+    return None
+
+
+def _of_digits(present: pd.Series, name: str) -> TimeSource | None:
+    """Numbers such as 20240331, 24033114 or 202403311405."""
+    some = present.iloc[:: max(1, len(present) // _SAMPLE)].astype(str)
+    if not some.str.len().isin(_DIGITS.keys()).all():
+        return None
+    for form in _DIGITS[int(some.str.len().iloc[0])]:
+        read = pd.to_datetime(some, format=form, errors="coerce")
+        if (read.notna() & read.dt.year.between(1970, 2060)).mean() >= _READABLE:
+            return TimeSource("digits", (name,), form)
     return None
 
 
@@ -136,32 +150,21 @@ def _of_texts(present: pd.Series, name: str) -> TimeSource | None:
     some = present.iloc[:: max(1, len(present) // _SAMPLE)]
     if not some.str.contains(r"\d").mean() > _READABLE or some.str.len().median() < 6:
         return None
-    best, most = None, 0.0
+    found: dict[str, tuple[float, timedelta]] = {}
     for form in FORMATS:
         read = pd.to_datetime(some, format=form, errors="coerce", utc=True)
-        plausible = read.notna() & read.dt.year.between(1900, 2100)
-        share = float(plausible.mean())
-        # of day first and month first, where both fit, the one in which rows go forward
-        better = share > most + 1e-9 or (
-            best is not None
-            and share >= _READABLE
-            and abs(share - most) < 1e-9
-            and _forward(read) > _forward_of(some, best)
-        )
-        if share >= _READABLE and better:
-            best, most = form, share
-        if form == "ISO8601" and share >= _READABLE:
-            break
+        if (read.notna() & read.dt.year.between(1900, 2100)).mean() >= _READABLE:
+            found[form] = (-_forward(read), read.max() - read.min())
+            if form == "ISO8601":
+                break
+    # day first or month first, where both fit: in which rows go forward, and else, in which they lie closer together
+    best = min(found, key=lambda form: found[form], default=None)
     return TimeSource("text", (name,), best) if best else None
 
 
 def _forward(read: pd.Series) -> float:
     steps = read.diff().dropna()
     return float((steps >= timedelta(0)).mean()) if len(steps) else 1.0
-
-
-def _forward_of(some: pd.Series, form: str) -> float:
-    return _forward(pd.to_datetime(some, format=form, errors="coerce", utc=True))
 
 
 def guess_time(table: pd.DataFrame, columns: Sequence[Column]) -> TimeSource:

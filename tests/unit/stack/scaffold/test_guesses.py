@@ -33,6 +33,22 @@ def test_times_written_in_many_ways_are_read(form: str) -> None:
     assert (moments(values.to_frame(), source) == MOMENT).all()
 
 
+@pytest.mark.parametrize("form", ["%d/%m/%Y %H:%M", "%m/%d/%Y %I:%M:%S %p"])
+def test_day_and_month_are_told_apart_even_within_a_few_days(form: str) -> None:
+    few = pd.Series(pd.date_range("2023-01-01", periods=400, freq="10min", tz="UTC"))
+    values = few.dt.strftime(form).rename("when")
+    source = time_source(values, describe(values))
+    assert source is not None and source.form == form
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d", "%y%m%d%H", "%Y%m%d%H", "%Y%m%d%H%M", "%Y%m%d%H%M%S"])
+def test_times_written_as_numbers_are_read(form: str) -> None:
+    values = MOMENT.dt.strftime(form).astype("int64").rename("when")
+    source = time_source(values, describe(values))
+    assert source is not None
+    assert (moments(values.to_frame(), source) == pd.to_datetime(MOMENT.dt.strftime(form), format=form, utc=True)).all()
+
+
 @pytest.mark.parametrize("name", ["price", "user_id"])
 def test_other_columns_are_no_times(name: str) -> None:
     rng = np.random.default_rng(0)
