@@ -103,9 +103,15 @@ def test_a_wrong_command_would_be_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
 def test_settings_that_are_named_exist(page: Path) -> None:
-    known = settings_environment(Settings())
+    known = {*settings_environment(Settings()), *variables_of_workflows()}
     for name in re.findall(r"EVERGREEN_[A-Z]\w*[A-Z](?!\w|…|\*)", page.read_text()):
         assert name in known or any(other.startswith(f"{name}_") for other in known), f"{name} is no setting"
+
+
+def variables_of_workflows() -> list[str]:
+    """What people set at GitHub, which is no setting."""
+    files = (ROOT / ".github" / "workflows").glob("*.yml")
+    return [name for file in files for name in re.findall(r"(?:vars|secrets)\.(EVERGREEN_\w+)", file.read_text())]
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if fences(p, "json")], ids=NAMES.get)
