@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pandas as pd
 
 from stack.scaffold.columns import Column, describe, texts
@@ -16,6 +18,8 @@ from stack.scaffold.reading import check_times, read_label_time, read_time
 from stack.scaffold.rhythm import find_rhythm, guess_delay, horizon_of
 from stack.scaffold.roles import check_entities, guess_entities, other_times, useless
 from stack.scaffold.times import TimeSource, moments, require_column
+
+_TWO_WEEKS = timedelta(days=14)
 
 
 def declare(name: str, table: pd.DataFrame, choices: Choices | None = None) -> Declaration:
@@ -114,11 +118,14 @@ def _assemble(
     # names that are only listed need no place in the file
     renamed = {c: names[c] for c in table.columns if c in used and names[c] != c}
     late_columns = [*leaking, *(c for c in read.others if c not in chosen.drop)]
+    has_hour = read.at.dropna().dt.hour.nunique() > 1
+    sees_all_days = rhythm.first_training - rhythm.start >= _TWO_WEEKS
+    asks_nothing = not (has_hour or any(f.is_feature for f in (*keys, *fields)))
     return Declaration(
         name=name, label=read.label, label_name=names[read.label.column], question=question(read.label),
         time=read.time, label_time=label_time, horizon=horizon, entities=keys, request=fields, values=values,
         only_after=_only_after(late_columns, read, names, keys, fields), left_out=leaking | left_out, renamed=renamed,
-        event_label=event_label, has_hour=read.at.dropna().dt.hour.nunique() > 1, rhythm=rhythm,
+        event_label=event_label, has_hour=has_hour, has_weekday=sees_all_days or asks_nothing, rhythm=rhythm,
         base_rate=float(outcome.mean()), rows=int(read.at.notna().sum()), labelled=int(outcome.notna().sum()),
         first=read.at.min().to_pydatetime(), last=read.at.max().to_pydatetime(),
         notes=tuple(notes(table, columns, chosen, read, label_time, horizon, entities)),

@@ -93,6 +93,7 @@ class Declaration:
         renamed: identifiers of used columns that are called otherwise in the file.
         event_label: name of the label in events.
         has_hour: whether times of day differ.
+        has_weekday: whether the first version sees every day of the week more than once, or nothing else.
         rhythm: windows, policy and replay.
         base_rate: share of ones.
         rows: with a time.
@@ -117,6 +118,7 @@ class Declaration:
     renamed: dict[str, str]
     event_label: str
     has_hour: bool
+    has_weekday: bool
     rhythm: Rhythm
     base_rate: float
     rows: int

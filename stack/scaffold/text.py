@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,12 @@ def _values(d: Declaration, data: str, reading: str, base: dict[str, float]) -> 
         if not {f"{f.name}{s}" for f in coded} & {*numbers, hour, weekday}
     )
     few = d.rhythm.first_rows < _SMALL_ROWS or d.rhythm.first_ones < _SMALL_ONES
-    categorical = [weekday, *(f.name for f in fields if f.is_feature and f.is_code and f.dtype != "str")]
+    # in a look shorter than a week days are missing, and a code that is missing calls people
+    week_long = d.has_weekday and d.rhythm.monitor_every >= timedelta(days=7)
+    categorical = [
+        *([weekday] if week_long else []),
+        *(f.name for f in fields if f.is_feature and f.is_code and f.dtype != "str"),
+    ]
     return {
         "d": d, "data": data, "reading": reading, "doc": _story(d, data), "few": few,
         "renamed": [_renamed(column, name) for column, name in d.renamed.items()],
@@ -68,12 +74,7 @@ def _values(d: Declaration, data: str, reading: str, base: dict[str, float]) -> 
         "time": _time(d.time, d.renamed), "label_time": _time(d.label_time, d.renamed) if d.label_time else "",
         "label": _label(d.label, d.renamed),
         "scope": d.entities[0].name if not d.entities[0].column else "",
-        "categorical": texts_tuple(categorical, opening="categorical=(", indent=4, after=",")
-        if not coded else "",
-        "categorical_plus": laid_out(
-            "categorical=(", [*(quoted(c) for c in categorical), f'*(f"{{name}}{suffix}" for name in CODES)'], ")",
-            indent=4, after=",",
-        ),
+        "categorical": _categorical(categorical, suffix if coded else ""),
         "label_call": call(
             "label=Label", indent=4, after=",", name=quoted(d.label_name), description=quoted(_label_says(d.label)),
             horizon="HORIZON", known_only_after=_nested_tuple(d.only_after, 8),
@@ -91,9 +92,18 @@ def _values(d: Declaration, data: str, reading: str, base: dict[str, float]) -> 
 
 def _outputs(d: Declaration, hour: str, weekday: str, suffix: str, numbers: bool, coded: bool) -> list[str]:
     found = [quoted(hour)] if d.has_hour else []
-    found += [quoted(weekday)] + (["*NUMBERS"] if numbers else [])
+    found += [quoted(weekday)] if d.has_weekday else []
+    found += ["*NUMBERS"] if numbers else []
     found += [f'*(f"{{name}}{suffix}" for name in CODES)'] if coded else []
     return found if len(found) > 1 else [f"{found[0]},"]
+
+
+def _categorical(names: list[str], suffix: str) -> str:
+    parts = [quoted(name) for name in names]
+    parts += [f'*(f"{{name}}{suffix}" for name in CODES)'] if suffix else []
+    if len(parts) == 1:
+        parts = [f"{parts[0]},"]
+    return laid_out("categorical=(", parts, ")", indent=4, after=",") if parts else ""
 
 
 def _renamed(column: str, name: str) -> str:

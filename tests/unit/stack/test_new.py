@@ -39,7 +39,7 @@ def test_from_a_file_to_a_trained_candidate(project: Path) -> None:
     assert f"log-loss {trial.log_loss:.4f}, base rate {trial.base_rate_log_loss:.4f}" in done.output
     assert trial.gain > 0.05
     columns = trial.candidate.columns
-    assert {"hour", "weekday", "price", "pieces", "shop_code"} < set(columns)
+    assert {"hour", "price", "pieces", "shop_code"} < set(columns)
     assert any(column.startswith("shop_past_rate_") for column in columns)
     rows = np.zeros((2, len(columns)), np.float32)
     rows[:, columns.index("price")] = 5, 200
