@@ -14,6 +14,7 @@ from flows.alerting import send_alerts
 from flows.context import FlowContext, open_context
 from flows.look_page import keep_page
 from flows.past import past_of
+from flows.rollouts import finish_rollout
 from flows.skew import audit
 from flows.versions import live_version
 from monitoring.look import Served, look, window_start
@@ -44,6 +45,7 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
             get_run_logger().info("%s: %s: %s", name, decisions[name].action, decisions[name].reason)
             audit(context, declared.use_case, moment)
             look_back(context, declared.use_case, moment)
+            finish_rollout(context, declared.use_case, moment)
         except Exception as problem:  # one use case that cannot be watched must not blind the others
             problems.append(problem)
         send_alerts(context, name, as_of)
