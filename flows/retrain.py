@@ -17,7 +17,7 @@ from flows import steps
 from flows.context import ALL, FlowContext, open_context
 from flows.lease import Lease, hold
 from flows.stages import DONE, FAILED, KIND, SKIPPED, Delivery, stages_table
-from flows.steps import ACTOR, Chosen, Written, trained_before
+from flows.steps import ACTOR, Chosen, Written, delivered_before, trained_before
 
 BY_HAND = "by hand"
 
@@ -64,6 +64,10 @@ def retrain_one(
         delivery.known |= {"decision_id": decision_id, "flow_run_id": str(flow_run.id or "")}
         if lease is None:
             said = record(context, use_case, moment, "skipped", "a retrain is running", decision_id)
+            close(context, use_case, moment, delivery, SKIPPED, said)
+            return said
+        if decision_id and delivered_before(context, use_case, decision_id):
+            said = record(context, use_case, moment, "skipped", f"decision {decision_id} was delivered", decision_id)
             close(context, use_case, moment, delivery, SKIPPED, said)
             return said
         if not decision_id:

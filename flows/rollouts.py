@@ -61,6 +61,8 @@ def finish_rollout(context: FlowContext, use_case: UseCase, moment: datetime) ->
         What was decided; None if there is nothing to decide, it has to wait, or another run is at it.
     """
     name = use_case.name
+    if pending(context.ledger.entries(name, kind=KIND, limit=_ENTRIES)) is None:
+        return None
     with hold(context.ledger, f"rollout/{name}") as lease:
         begun = pending(context.ledger.entries(name, kind=KIND, limit=_ENTRIES))
         if lease is None or begun is None or begun.version is None:

@@ -22,7 +22,7 @@ from flows.context import FlowContext
 from flows.lease import Lease
 from flows.references import reference_files
 from flows.rollouts import begin_rollout, starts_at_once
-from flows.stages import Outcome
+from flows.stages import DONE, KIND, Outcome
 from flows.staging import stage, staged_said
 from flows.versions import fetch_version
 from registry import selection
@@ -297,6 +297,12 @@ def trained_before(context: FlowContext, name: str, moment: datetime, fingerprin
         if entry.as_of == moment and entry.evidence.get("fingerprint") == fingerprint and entry.version:
             return entry
     return None
+
+
+def delivered_before(context: FlowContext, name: str, decision_id: str) -> bool:
+    """Whether what a decision called for was delivered already: events and dispatches may come twice."""
+    done = context.ledger.entries(name, kind=KIND, actions=(DONE,), limit=_GATES)
+    return any(entry.evidence.get("decision_id") == decision_id for entry in done)
 
 
 def _predecessor(context: FlowContext, name: str, champion: Champion | None) -> Predecessor | None:

@@ -13,6 +13,7 @@ from stack.commands import export as export_command
 from stack.commands import features as feature_commands
 from stack.commands import keys as key_commands
 from stack.commands import replay as replay_command
+from stack.commands import test as test_command
 from stack.commands.console import say_error
 
 DONE, NO, USAGE = 0, 1, 2
@@ -34,7 +35,7 @@ for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
     versions.retrain, versions.promote, versions.rollback, versions.history, explain_command.explain,
     replay_command.replay, rollout.canary, rollout.shadow,
-    compare.compare, export_command.export, lifecycle.demo,
+    compare.compare, export_command.export, test_command.test, lifecycle.demo,
 ):  # fmt: skip
     app.command()(command)
 features.command()(feature_commands.rebuild)

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 AS_OF = datetime(2019, 2, 2, tzinfo=UTC)
 COMMANDS = (
     "up", "down", "status", "doctor", "check", "retrain", "promote", "rollback", "history", "demo", "canary", "shadow",
-    "compare", "export", "replay", "explain",
+    "compare", "export", "replay", "explain", "test",
 )  # fmt: skip
 
 
