@@ -126,7 +126,10 @@ class Delivery:
             for stage in self.stages
         ]  # fmt: skip
         said = f"{self.failed.name}: {reason}" if self.failed else reason
-        return Decision(action, said, {"stages": stages, **self.known, **known})
+        seconds = sum(stage.seconds for stage in self.stages)
+        if action == DONE:
+            said = f"{said.rstrip('.')}; all stages took {seconds:.1f} s"
+        return Decision(action, said, {"stages": stages, "seconds": round(seconds, 3), **self.known, **known})
 
     def _keep(self, name: str, status: str, started_at: datetime, began: float, says: str) -> None:
         self.stages.append(Stage(name, status, started_at, self._monotonic() - began, says))

@@ -202,11 +202,10 @@ def _result(passed: bool, said: str, **numbers: float) -> TestResult:
 def _probabilities(subject: Subject) -> TestResult:
     scores = subject.score(subject.X)
     odd = int((~np.isfinite(scores) | (scores < 0) | (scores > 1)).sum())
-    spread = float(np.nanmax(scores) - np.nanmin(scores)) if len(scores) else 0.0
     if odd:
         return _result(False, f"{odd} of {len(scores)} scores are no probabilities", odd=odd)
-    if spread == 0:
-        return _result(False, f"all {len(scores)} scores are the same", spread=spread)
+    if len(np.unique(scores)) < 2:
+        return _result(False, f"all {len(scores)} scores are the same")
     return _result(
         True, f"{len(scores)} scores from {scores.min():.3f} to {scores.max():.3f}", low=scores.min(), high=scores.max()
     )
