@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MLSERVER := .venv-mlserver
 
-.PHONY: install check test bench demo up down clean
+.PHONY: install browser check test bench demo up down clean
 
 install: $(STAMP)
 
@@ -47,7 +47,16 @@ check: install $(MLSERVER)/.installed
 	$(BIN)/lint-imports
 	$(PYTEST) tests/unit tests/contract
 
-test: install $(MLSERVER)/.installed
+# the pages are tested in a real browser, which PyPI does not have
+browser:
+	@if [ -z "$${EVERGREEN_CHROMIUM:-}" ] && \
+	  ! command -v chromium chromium-browser google-chrome-stable google-chrome > /dev/null; then \
+	  command -v apt-get > /dev/null || { echo "There is no Chromium. Install one, or set EVERGREEN_CHROMIUM to its path."; exit 1; }; \
+	  as_root=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$as_root apt-get update -qq && $$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium > /dev/null; \
+	fi
+
+test: install browser $(MLSERVER)/.installed
 	$(PYTEST)
 
 bench: install
