@@ -192,7 +192,8 @@ def register(
     """
     name, folder = written.candidate.use_case_file.use_case.name, written.folder
     before = _predecessor(context, name, chosen.champion)
-    page = verdict_page(name, verdict, title=f"trained as of {moment:%Y-%m-%d %H:%M} UTC")
+    title = f"trained as of {moment:%Y-%m-%d %H:%M} UTC"
+    page = verdict_page(name, verdict, title=title)
     (folder / "plots" / "gate.html").write_text(page, encoding="utf-8")
     if chosen.champion is not None:
         reference = fetch_version(context, name, chosen.champion.version) / "reference.parquet"
@@ -206,7 +207,7 @@ def register(
     context.ledger.record(name, "gate", verdict, actor=ACTOR, as_of=moment, version=version)
     reports = context.settings.home / "reports" / name
     reports.mkdir(parents=True, exist_ok=True)
-    page = verdict_page(name, verdict, title=f"version {version}")
+    page = page.replace(title, f"version {version}", 1)
     (reports / f"{moment:%Y-%m-%dT%H%M%S}-gate-{version}.html").write_text(page, encoding="utf-8")
     if written.candidate.profile["selection"]["warm_start"]:
         _estimators(context).keep(name, info.digest, written.candidate.estimator)
