@@ -11,13 +11,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from core.clock import ManualClock, SystemClock
+from core.clock import ManualClock, SystemClock, to_us
 from core.decision import Decision
 from core.ledger import Ledger
 from core.serving_policy import Serving
 from core.use_case import UseCase
+from features.offline.log import OfflineLog, stamp
 from flows import rollouts
 from flows.lease import hold
 from flows.rollouts import begin_rollout, finish_rollout, starts_at_once
@@ -25,6 +28,7 @@ from registry.versions import MemoryRegistry, VersionInfo
 from tests.sample_use_case import sample_use_case
 
 NOW = datetime(2019, 2, 5, tzinfo=UTC)
+_AN_HOUR = timedelta(hours=1)
 WON = Decision("promote", "better", {"champion": {"version": "1"}, "decision_id": "7"})
 USE_CASE: UseCase = replace(
     sample_use_case(), serving=Serving(start="canary", start_percent=20, start_period=timedelta(minutes=10))
@@ -121,6 +125,40 @@ def test_a_champion_that_was_moved_meanwhile_stays(context: Any, begin: Callable
 
     assert done is not None and done.action == "keep" and "champion became 3" in done.reason
     assert context.registry.alias("sample", "champion") == "3"
+
+
+@pytest.mark.parametrize(("scores", "action"), [((0.9, 0.1), "promote"), ((0.1, 0.9), "keep")])
+def test_a_shadow_is_judged_on_the_requests_that_the_champion_answered(
+    context: Any, tmp_path: Path, scores: tuple[float, float], action: str
+) -> None:
+    """Three hundred requests; the champion cannot tell them apart, the shadow gives ones the first of `scores`."""
+    watched = replace(USE_CASE, serving=Serving(start="shadow", start_percent=100))
+    n = 300
+    label = np.arange(n) % 2
+    at = stamp(np.arange(n, dtype=np.int64) * 60_000_000 + to_us(NOW))
+    rows = pd.DataFrame({
+        "prediction_id": [f"p{i}" for i in range(n)], "at": at, "known_at": at, "degraded": False, "shop": "a",
+        "amount": 1.0, "version": "1", "role": "answer", "score": np.float32(0.5), "position": np.arange(1, n + 1),
+    })  # fmt: skip
+    answers = np.where(label == 1, *scores).astype("float32")
+    shadow = rows.assign(version="2", role="shadow", score=answers, position=rows["position"] + n)
+    context.log = OfflineLog(tmp_path / "offline")
+    context.log.write("predictions", 2 * n, {"predictions/sample": pd.concat([rows, shadow], ignore_index=True)})
+    known = rows[["prediction_id", "at", "position"]].assign(
+        label=label.astype("int8"), known_at=at + pd.Timedelta("1h")
+    )
+    context.log.write("labels", n, {"labels/sample": known})
+    with hold(context.ledger, "retrain/sample") as lease:
+        assert lease is not None
+        begin_rollout(context, watched, "2", WON, NOW, lease)
+    told = Decision("shadow", "shadow!", {"role": "shadow", "percent": 100.0})
+    context.ledger.record("sample", "deployment", told, actor="deployer", as_of=NOW, version="2")
+
+    done = finish_rollout(context, watched, NOW)
+
+    assert done is not None and done.action == action, done
+    assert context.registry.alias("sample", "champion") == ("2" if action == "promote" else "1")
+    assert context.registry.alias("sample", "shadow") is None
 
 
 def test_a_first_version_always_begins_at_once() -> None:
