@@ -72,11 +72,11 @@ def main(arguments: Sequence[str]) -> int:
         return USAGE
     try:
         settings = load_settings()
-        configure_logging(settings.log_level, settings.log_format)
         asked = verified(settings, Path(arguments[1]))
         said = f"{asked.use_case} as of {asked.as_of}, decision {asked.decision_id}"
         sys.stdout.write(f"The dispatch is Evergreen's: {said}.\n")
         if arguments[0] == "retrain":
+            configure_logging(settings.log_level, settings.log_format)
             sys.stdout.write(f"{retrain_dispatched(settings, asked)}\n")
     except EvergreenError as error:
         sys.stderr.write(f"{error}\n")
