@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_ROWS = 1000
 _SHOWN_FEATURES = 20
+_SHOWN_MOVED = 12
 _SEED = 0
 
 
@@ -63,8 +64,8 @@ def draw_drift(reference: Path, candidate: Candidate, path: Path) -> None:
     rows = {name: (old[name].to_numpy(dtype=np.float64), candidate.holdout.X[:, i]) for name, i in places.items()}
     distances = {name: _distance(*both) for name, both in rows.items()}
     names = sorted(distances, key=lambda name: -distances[name])
-    figure, panels = _figure(columns=2, width=11)
-    shown = names[:_SHOWN_FEATURES][::-1]
+    shown = names[:_SHOWN_MOVED][::-1]
+    figure, panels = _figure(height=7.0, rows=2)
     panels[0].barh(shown, [distances[name] for name in shown], color="#b26a00")
     panels[0].set(xlabel="distance of the distributions", title="Moved since the champion", xlim=(0, 1))
     for name, color in zip(names[:3], ("#b0413e", "#1565c0", "#2e7d32"), strict=False):
@@ -113,11 +114,11 @@ def _draw_importance(candidate: Candidate, path: Path) -> None:
     figure.savefig(path)
 
 
-def _figure(height: float = 4.0, columns: int = 1, width: float = 6) -> tuple[Any, Sequence[Axes]]:
+def _figure(height: float = 4.0, rows: int = 1) -> tuple[Any, Sequence[Axes]]:
     """A figure of its own, without pyplot and its global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=90, layout="constrained")
+    figure = Figure(figsize=(6, height), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(1, columns, squeeze=False)[0])
+    return figure, list(figure.subplots(rows, 1, squeeze=False)[:, 0])

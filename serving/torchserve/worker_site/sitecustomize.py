@@ -1,8 +1,9 @@
 """Lets TorchServe's workers start without torch, which they would import for one ``isinstance`` alone.
 
 Its protocol module asks whether an answer is a ``torch.Tensor``; ours are bytes, and models run in ONNX Runtime. To
-import torch takes a worker 1.4 of its 2.0 s of computing until it is ready, and 180 of its 260 MB. Here the module gets a
-stand-in to ask, and nobody else does: whoever imports torch later, such as a use case's own code, gets the real one.
+import torch takes a worker 1.4 of its 2.0 s of computing until it is ready, and 180 of its 260 MB. Here the module
+gets a stand-in to ask, and nobody else does: whoever imports torch later, such as a use case's own code, gets the real
+one.
 """
 
 import sys
