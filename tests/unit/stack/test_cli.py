@@ -314,3 +314,17 @@ def test_rollback_does_not_return_to_what_was_taken_back(ledger: Ledger, capsys:
 def test_rollback_without_an_earlier_version_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert evergreen("rollback", "taxi_tip") == 1
     assert "no earlier version" in capsys.readouterr().err
+
+
+def test_a_delivery_is_explained_stage_by_stage(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = {"name": "scan", "status": "failed", "started_at": "2026-01-01", "seconds": 0.04, "says": "a pickle"}
+    known = {"stages": [stage], "decision_id": "1", "remedy": "evergreen retrain taxi_tip"}
+    entry_id = ledger.record(
+        "taxi_tip", "delivery", Decision("failed", "scan: a pickle", known), actor="flow retrain", as_of=AS_OF
+    )  # fmt: skip
+
+    assert evergreen("explain", str(entry_id)) == 0
+
+    said = capsys.readouterr().out
+    assert "scan         failed      0.04 s  a pickle" in said
+    assert "remedy: evergreen retrain taxi_tip" in said and "stages[" not in said
