@@ -41,9 +41,18 @@ class Serving:
         log_share: share of the predict calls (0 to 1) that end in the prediction log. At 1, the default, none is lost
             once it is acknowledged; below, the calls that are kept are chosen by their prediction ids.
         bake: when a new version is taken back.
+        start: how a version that the gate promotes begins: ``at_once`` for everybody; as a ``canary`` for a share of
+            the entities, and for everybody once it has passed its bake; as a ``shadow`` that answers nobody, and for
+            everybody once it was asked long enough and labels do not show it worse. The first version of all always
+            begins at once.
+        start_percent: how much a canary (of the entities) or a shadow (of the requests) gets, in (0, 100].
+        start_period: how long it stays canary or shadow at least.
     """
 
     sticky_by: tuple[str, ...] = ()
     without_features: Literal["defaults", "refuse"] = "defaults"
     log_share: float = 1.0
     bake: Bake = field(default_factory=Bake)
+    start: Literal["at_once", "canary", "shadow"] = "at_once"
+    start_percent: float = 10.0
+    start_period: timedelta = timedelta(minutes=10)

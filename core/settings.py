@@ -238,6 +238,32 @@ class AlertSettings(_Group):
         return self
 
 
+class GithubSettings(_Group):
+    """Retrains that run in GitHub Actions, started by a repository_dispatch."""
+
+    repository: str = Field(
+        "",
+        description="OWNER/NAME of the repository whose workflow retrains; empty: none.",
+        pattern=r"^([^/\s]+/[^/\s]+)?$",
+    )
+    token: SecretStr = Field(SecretStr(""), description="A token that may write its contents.")
+    secret: SecretStr = Field(
+        SecretStr(""), description="What dispatches are signed with; the workflow has it too. At least 16 characters."
+    )
+    api_url: str = Field("https://api.github.com", description="GitHub's API; of GitHub Enterprise, its own.")
+    event: str = Field("evergreen-retrain", description="The event's type, which the workflow names.", min_length=1)
+    instead: bool = Field(True, description="Whether Prefect's event is then left out; else both start a retrain.")
+    attempts: int = Field(3, description="How often a look tries to send one.", ge=1, le=10)
+    wait_s: float = Field(1.0, description="Seconds before it is tried again; doubled each time.", ge=0, le=60)
+    timeout_s: float = Field(10.0, description="Seconds GitHub may take to answer.", gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _has_all_it_needs(self) -> GithubSettings:
+        if self.repository and not (self.token.get_secret_value() and len(self.secret.get_secret_value()) >= 16):
+            raise ValueError("EVERGREEN_GITHUB__REPOSITORY needs __TOKEN, and a __SECRET of 16 characters or more")
+        return self
+
+
 class Settings(BaseSettings):
     """Everything that can be set. Nested groups use two underscores: ``EVERGREEN_GATEWAY__PORT``.
 
@@ -276,6 +302,7 @@ class Settings(BaseSettings):
     promotion: PromotionSettings = PromotionSettings()
     webhook: WebhookSettings = WebhookSettings()
     alerts: AlertSettings = AlertSettings()
+    github: GithubSettings = GithubSettings()
 
     @model_validator(mode="after")
     def _workers_outlive_deadlines(self) -> Settings:

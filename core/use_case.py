@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from core.errors import LeakageError, UseCaseError
+from core.model_tests import ModelTest, check_declared
 from core.policy import Policy as Policy
 from core.policy_rules import check_policy
 from core.serving_policy import Serving
@@ -187,6 +188,7 @@ class UseCase:
         serving: how it is served, and when a new version is taken back.
         replay: what ``evergreen demo`` replays; None if the use case is not for demonstration.
         categorical: feature columns that are codes, not quantities (drift is measured accordingly).
+        tests: what every version must show before it may be promoted, see `core.model_tests`.
     """
 
     name: str
@@ -203,6 +205,7 @@ class UseCase:
     serving: Serving = field(default_factory=Serving)
     replay: ReplaySpan | None = None
     categorical: tuple[str, ...] = ()
+    tests: tuple[ModelTest, ...] = ()
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -257,6 +260,7 @@ class UseCase:
         """
         fields = [f.name for f in self.request_fields]
         check_policy(self.name, self.policy, request=fields, features=self.features.columns)
+        check_declared(self.name, self.tests, request=fields, features=self.features.columns)
 
     def _validate_fields(self) -> None:
         groups = [("the request", self.request_fields)] + [(s.name, s.fields) for s in self.sources]
@@ -299,4 +303,14 @@ class UseCase:
         if not 0 <= self.serving.log_share <= 1:
             raise UseCaseError(
                 self.name, f"logs a share of {self.serving.log_share:g} of its predictions", "Use a number from 0 to 1."
+            )
+        if self.serving.start not in ("at_once", "canary", "shadow"):
+            raise UseCaseError(
+                self.name, f"starts its versions as {self.serving.start!r}", "Use at_once, canary or shadow."
+            )
+        if not 0 < self.serving.start_percent <= 100:
+            raise UseCaseError(
+                self.name,
+                f"gives a version that starts {self.serving.start_percent:g} %",
+                "Use a number above 0, at most 100.",
             )

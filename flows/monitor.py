@@ -12,8 +12,10 @@ from core.use_case import UseCase
 from flows.aftermath import look_back
 from flows.alerting import send_alerts
 from flows.context import FlowContext, open_context
+from flows.dispatching import called_for, send_dispatches
 from flows.look_page import keep_page
 from flows.past import past_of
+from flows.rollouts import finish_rollout
 from flows.skew import audit
 from flows.versions import live_version
 from monitoring.live import Served, window_start
@@ -45,8 +47,10 @@ def monitor(use_case: str, as_of: str | None = None) -> dict[str, Decision]:
             get_run_logger().info("%s: %s: %s", name, decisions[name].action, decisions[name].reason)
             audit(context, declared.use_case, moment)
             look_back(context, declared.use_case, moment)
+            finish_rollout(context, declared.use_case, moment)
         except Exception as problem:  # one use case that cannot be watched must not blind the others
             problems.append(problem)
+        send_dispatches(context, name)
         send_alerts(context, name, as_of)
     if len(problems) == 1:
         raise problems[0]
@@ -68,21 +72,23 @@ def watch(context: FlowContext, use_case: UseCase, moment: datetime) -> Decision
         name, "trigger", decision, actor=ACTOR, as_of=moment, version=facts.version
     )  # fmt: skip
     if decision.action == "retrain":
-        request_retrain(name, moment, decision, decision_id)
+        request_retrain(context, name, moment, decision, decision_id)
     if live is not None and facts.rows >= use_case.policy.min_monitor_rows:
         keep_page(context, use_case, live, served, decision, moment)
     return decision
 
 
-def request_retrain(name: str, moment: datetime, decision: Decision, decision_id: int) -> None:
-    """Emit the event that starts the `retrain` deployment; its payload becomes the flow's parameters."""
+def request_retrain(context: FlowContext, name: str, moment: datetime, decision: Decision, decision_id: int) -> None:
+    """Emit the event that starts the `retrain` deployment, unless GitHub retrains; its payload becomes parameters."""
+    if context.settings.github.repository and context.settings.github.instead:
+        return  # `send_dispatches` sees to it, at the end of the look
     emit_event(
         RETRAIN_REQUESTED,
         resource={"prefect.resource.id": f"evergreen.use-case.{name}", "prefect.resource.name": name},
         payload={
             "use_case": name,
             "as_of": moment.isoformat(),
-            "reason": f"{decision.evidence['trigger']}: {decision.reason}",
+            "reason": called_for(decision.evidence.get("trigger"), decision.reason),
             "decision_id": str(decision_id),
         },
     )

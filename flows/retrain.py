@@ -1,18 +1,23 @@
-"""The flow that trains a version, proves it, registers it, and promotes it when it wins."""
+"""The flow that delivers a version: checks, trains, tests, proves, registers it, and promotes it when it wins."""
 
 from __future__ import annotations
 
+import tempfile
 from datetime import datetime
+from pathlib import Path
 
 from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.runtime import flow_run
 
 from core.decision import Decision
 from core.discovery import UseCaseFile
 from core.errors import NotEnoughData
+from flows import steps
 from flows.context import ALL, FlowContext, open_context
 from flows.lease import Lease, hold
-from flows.references import reference_files
-from flows.steps import ACTOR, collect, compare, promote, register, train, trained_before
+from flows.stages import DONE, FAILED, KIND, SKIPPED, Delivery, stages_table
+from flows.steps import ACTOR, Chosen, Written, delivered_before, trained_before
 
 BY_HAND = "by hand"
 
@@ -55,47 +60,75 @@ def retrain_one(
     use_case = declared.use_case.name
     moment = context.moment(use_case, as_of)
     with hold(context.ledger, f"retrain/{use_case}") as lease:
+        delivery = Delivery()
+        delivery.known |= {"decision_id": decision_id, "flow_run_id": str(flow_run.id or "")}
         if lease is None:
-            return record(context, use_case, moment, "skipped", "a retrain is running", decision_id)
+            said = record(context, use_case, moment, "skipped", "a retrain is running", decision_id)
+            close(context, use_case, moment, delivery, SKIPPED, said)
+            return said
+        if decision_id and delivered_before(context, use_case, decision_id):
+            said = record(context, use_case, moment, "skipped", f"decision {decision_id} was delivered", decision_id)
+            close(context, use_case, moment, delivery, SKIPPED, said)
+            return said
         if not decision_id:
             by_hand = Decision("retrain", reason, {"trigger": BY_HAND})
             decision_id = str(context.ledger.record(use_case, "trigger", by_hand, actor=BY_HAND, as_of=moment))
+        delivery.known["decision_id"] = decision_id
         try:
-            return run_steps(context, declared, moment, lease, reason=reason, decision_id=decision_id)
+            with tempfile.TemporaryDirectory() as scratch:
+                folder = Path(scratch) / "version"
+                said = deliver(context, declared, moment, lease, delivery, folder, reason=reason)
         except Exception as problem:  # whatever ends a retrain belongs into its history
-            record(context, use_case, moment, "failed", f"{type(problem).__name__}: {problem}", decision_id)
+            said = f"{type(problem).__name__}: {problem}"
+            record(context, use_case, moment, "failed", said, decision_id)
+            close(context, use_case, moment, delivery, FAILED, said)
             raise
+        is_new = any(stage.name == "train" for stage in delivery.stages)
+        close(context, use_case, moment, delivery, DONE if is_new else SKIPPED, said)
+        return said
 
 
-def run_steps(
-    context: FlowContext, declared: UseCaseFile, moment: datetime, lease: Lease, *, reason: str, decision_id: str
-) -> str:
-    """Collect, check, train, judge, register, promote."""
-    name = declared.use_case.name
-    training = collect(context, declared, moment)
-    known: dict[str, str | float] = {"fingerprint": training.fingerprint, "decision_id": decision_id}
-    gate = trained_before(context, name, moment, training.fingerprint)
-    if gate is not None and gate.version is not None:
-        promote(context, name, gate.version, Decision(gate.action, gate.reason), moment, lease)
-        again = f"version {gate.version} was trained on exactly this data already"
-        return record(context, name, moment, "skipped", again, decision_id)
-    candidates = train(context, declared, training, moment)
-    candidate, verdict = compare(context, declared, candidates, moment)
-    version, verdict = register(
-        context,
-        candidate,
-        verdict,
-        reference_files(candidate, training, context.log),
-        moment=moment,
-        lease=lease,
-        reason=reason,
-    )
-    known["compute_s"] = sum(sum(each.timings.values()) for each in candidates)
-    recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})
-    context.ledger.record(name, "gate", recorded, actor=ACTOR, as_of=moment, version=version)
-    promote(context, name, version, verdict, moment, lease)
+def deliver(
+    context: FlowContext, declared: UseCaseFile, moment: datetime, lease: Lease, delivery: Delivery, folder: Path, *,
+    reason: str,
+) -> str:  # fmt: skip
+    """Run the stages; each is a task run in Prefect and a line of the delivery's record."""
+    use_case, name, run = declared.use_case, declared.use_case.name, delivery.run
+    training = run(steps.data_checks, context, declared, moment)
+    known = {"fingerprint": training.fingerprint, "decision_id": delivery.known["decision_id"]}
+    before = trained_before(context, name, moment, training.fingerprint)
+    if before is not None and before.version is not None:
+        delivery.known["version"] = before.version
+        again = f"version {before.version} was trained on exactly this data already"
+        _start(context, declared, before.version, Decision(before.action, before.reason, before.evidence), delivery,
+               moment=moment, lease=lease)  # fmt: skip
+        return record(context, name, moment, "skipped", again, known["decision_id"])
+    chosen: Chosen = run(steps.train, context, declared, training, moment)
+    report = run(steps.model_tests, chosen.candidate)
+    written: Written = run(steps.parity, context, chosen.candidate, training, folder, moment=moment, reason=reason)
+    run(steps.scan, name, written)
+    verdict = run(steps.staging, context, use_case, written, chosen.verdict)
+    delivery.known |= {"fit_s": round(chosen.fit_s, 3)}
+    measured = {**known, "compute_s": chosen.compute_s, "digest": written.info.digest}
+    verdict = run(steps.gate, verdict, report, measured)
+    version = run(steps.register, context, written, verdict, chosen, moment=moment, lease=lease)
+    delivery.known["version"] = version
+    _start(context, declared, version, verdict, delivery, moment=moment, lease=lease)
     get_run_logger().info("%s version %s: %s: %s", name, version, verdict.action, verdict.reason)
     return f"version {version}: {verdict.action}: {verdict.reason}"
+
+
+def _start(
+    context: FlowContext, declared: UseCaseFile, version: str, verdict: Decision, delivery: Delivery, *,
+    moment: datetime, lease: Lease,
+) -> None:  # fmt: skip
+    """Let a registered version begin as its verdict and the use case say; once, however often it is called."""
+    use_case, run = declared.use_case, delivery.run
+    waits = run(steps.rollout, context, use_case, version, verdict, moment=moment, lease=lease)
+    is_champion = run(
+        steps.promotion, context, use_case, version, verdict, moment=moment, lease=lease, waits=waits
+    )  # fmt: skip
+    run(steps.watch, use_case, version, is_champion, waits)
 
 
 def record(context: FlowContext, name: str, moment: datetime, action: str, why: str, decision_id: str | None) -> str:
@@ -104,3 +137,17 @@ def record(context: FlowContext, name: str, moment: datetime, action: str, why: 
     context.ledger.record(name, "trigger", decision, actor=ACTOR, as_of=moment)
     get_run_logger().info("%s: %s: %s", name, action, why)
     return f"{action}: {why}"
+
+
+def close(context: FlowContext, name: str, moment: datetime, delivery: Delivery, action: str, said: str) -> None:
+    """Put the delivery on record, stage by stage, in the ledger and on the page of the run in Prefect."""
+    delivery.skip_rest(f"{delivery.failed.name} failed" if delivery.failed else said)
+    remedy = f"evergreen retrain {name}, when its cause is gone" if action == FAILED else None
+    decision = delivery.decision(action, said, {"remedy": remedy} if remedy else {})
+    version = decision.evidence.get("version")
+    context.ledger.record(name, KIND, decision, actor=ACTOR, as_of=moment, version=version)
+    rows = stages_table(decision.evidence["stages"])
+    try:
+        create_table_artifact(rows, key=f"delivery-{name.replace('_', '-')}", description=f"{name}: {action}: {said}")
+    except Exception as problem:  # a page for people, which the ledger does not need
+        get_run_logger().warning("the table of stages could not be put on the run's page: %s", problem)

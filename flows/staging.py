@@ -27,3 +27,21 @@ def stage(context: FlowContext, use_case: UseCase, folder: Path, verdict: Decisi
         except DeploymentError as fault:
             latency = {"fault": str(fault)}
     return with_latency(verdict, latency)
+
+
+def staged_said(use_case: UseCase, before: Decision, staged: Decision) -> tuple[str, bool]:
+    """What came of it, as a clause, and whether nothing was tried."""
+    latency = staged.evidence.get("latency")
+    if latency is None:
+        if before.action != "promote":
+            return f"so far the verdict is {before.action}: only a winner is staged", True
+        if "champion" not in before.evidence:
+            return "the first version: nothing serves that it could be compared with", True
+        return "the gate asks for no latency", True
+    if "skipped" in latency:
+        return str(latency["skipped"]), True
+    if "fault" in latency:
+        return f"it fails: {latency['fault']}", False
+    times = ", ".join(f"{latency[name]:.2f} ms" for name in ("challenger_ms", "champion_ms") if name in latency)
+    most = use_case.policy.gate.max_latency_ratio
+    return f"{latency['ratio']:.2f} times the champion's latency ({times}), {most:g} times is allowed", False

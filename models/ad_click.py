@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from core.model_tests import Direction, Minimum, Slice
 from core.torch_classifier import TorchClassifier, TorchTraining
 from core.use_case import Classifier, EventSource, Field, History, Label, Policy, ReplaySpan, UseCase
 from features.definitions import Aggregate, BatchView, Columns, FeatureSet, RequestView, WindowView
@@ -191,4 +192,10 @@ ad_click = UseCase(
         end=datetime(2017, 1, 31, tzinfo=UTC),
     ),
     categorical=tuple(f"{name}_code" for name in _CATEGORIES),
+    tests=(
+        Minimum(metric="auc", value=0.6),
+        Direction(field="cat8_click_rate_3d", by=0.1, expect="up"),
+        Direction(field="cat6_long_run_click_rate", by=0.1, expect="up"),
+        Slice(by="cat8_code", max_loss_ratio=1.2),
+    ),
 )

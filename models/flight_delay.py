@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from core.model_tests import Direction, Minimum, Slice
 from core.use_case import Classifier, DataCheck, EventSource, Field, History, Label, Policy, ReplaySpan, UseCase
 from features.definitions import (
     Aggregate,
@@ -335,4 +336,10 @@ flight_delay = UseCase(
         tick=timedelta(hours=1),
     ),
     categorical=("weekday", "origin_code", "carrier_code"),
+    tests=(
+        Minimum(metric="auc", value=0.6),
+        Direction(field="dest_delay_6h", by=15.0, expect="up"),
+        Direction(field="carrier_delay_6h", by=15.0, expect="up"),
+        Slice(by="origin", max_loss_ratio=1.25),
+    ),
 )

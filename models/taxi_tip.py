@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from core.model_tests import Direction, Invariance, Minimum, Slice
 from core.use_case import Classifier, DataCheck, EventSource, Field, History, Label, Policy, ReplaySpan, UseCase
 from features.definitions import Aggregate, BatchView, Columns, FeatureSet, RequestView, WindowView
 
@@ -233,4 +234,11 @@ taxi_tip = UseCase(
         compare_from=datetime(2019, 2, 2, tzinfo=UTC),  # the congestion surcharge begins
     ),
     categorical=("weekday", "is_whole_dollar_fare", "vendor_id", "rate_code_id"),
+    tests=(
+        Minimum(metric="auc", value=0.6),
+        Invariance(field="passenger_count", values=(1, 2, 5), max_change=0.05),
+        Direction(field="tolls_amount", by=5.76, expect="up"),  # the terminal suggests tips on the total
+        Direction(field="fare_amount", by=5.0, expect="down"),
+        Slice(by="vendor_id", max_loss_ratio=1.2),
+    ),
 )  # fmt: skip

@@ -178,6 +178,8 @@ def _of_event(entry: Entry) -> Alert | None:
             return _alert(entry, f"bake/{version}", NOTICE, f"version {version} is taken back by hand", history)
         case "deployment", "rollback":
             return _alert(entry, f"bake/{version}", PAGE, f"version {version} is taken back", history)
+        case "dispatch", "failed":
+            return _alert(entry, "dispatch failed", PAGE, "GitHub was not told to retrain", f"evergreen retrain {name}")
         case "deployment", "refuse":
             return _alert(entry, f"refused/{version}", PAGE, f"version {version} is refused", history)
     return None

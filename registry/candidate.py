@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -80,6 +80,7 @@ def build_candidate(
     selection: Selection | None = None,
     moment: datetime | None = None,
     previous: Any = None,
+    prove: bool = True,
 ) -> Candidate:
     """Train on all but the newest rows, and measure on those.
 
@@ -91,6 +92,7 @@ def build_candidate(
         selection: which of them to train on; all by default.
         moment: from which the ages of rows count; by default, when the newest was asked.
         previous: the champion's estimator as fitted, for a selection with ``warm_start``; None: it is not at hand.
+        prove: whether the ONNX form is compared with the estimator now; else see `proven`.
 
     Raises:
         NotEnoughData: with fewer rows than the policy's ``min_rows``, or without both labels to train on.
@@ -99,11 +101,11 @@ def build_candidate(
         TrainingError: if the estimator fails, or cannot do what the selection asks for.
     """
     use_case, chosen = use_case_file.use_case, selection or Selection(kind="all")
-    _require_rows(use_case, len(training.y))
+    require_rows(use_case, len(training.y))
     split = len(training.y) - use_case.policy.holdout_rows
     started = time.perf_counter()
     rows = _select(use_case, training, split, chosen, moment)
-    _require_rows(use_case, len(training.y) - rows.first)
+    require_rows(use_case, len(training.y) - rows.first)
     _require_both_labels(use_case, training.y[rows.first : split])
     estimator, went_on = _fit(use_case, training, rows, split, lambda fresh, *given: (
         go_on(fresh, previous, *given) if chosen.warm_start else (fit(fresh, *given), False)
@@ -111,30 +113,49 @@ def build_candidate(
     fitted = time.perf_counter()
     onnx = to_onnx(estimator, training.columns, use_case.name)
     exported = time.perf_counter()
-    parity = check_parity(estimator, onnx, training.X[split:], use_case=use_case.name)
     scores = OnnxScorer(onnx).score(training.X[split:])
     holdout = Holdout(
         training.X[split:], training.y[split:], training.at[split:], training.requests.iloc[split:], scores
     )
     selected = _selected(chosen, rows, went_on)
-    return Candidate(
+    candidate = Candidate(
         use_case_file=use_case_file,
         columns=training.columns,
         onnx=onnx,
         holdout=holdout,
-        profile=_profile(holdout, training, slice(rows.first, split), parity) | {"selection": selected},
+        profile=_profile(holdout, training, slice(rows.first, split)) | {"selection": selected},
         params=_params(use_case, estimator) | {name: str(value) for name, value in _flat(selected).items()},
         fingerprint=training.fingerprint,
         timings={"fit_s": fitted - started, "export_s": exported - fitted},
         estimator=estimator,
     )
+    return proven(candidate) if prove else candidate
+
+
+def proven(candidate: Candidate) -> Candidate:
+    """The same candidate with the proof that its ONNX graph answers as its estimator does.
+
+    Raises:
+        ParityError: if it answers otherwise.
+        TrainingError: if the estimator is not at hand.
+    """
+    name = candidate.use_case_file.use_case.name
+    if candidate.estimator is None:
+        raise TrainingError(f"{name}: the estimator is not at hand, so parity cannot be proven. Train it again.")
+    parity = check_parity(candidate.estimator, candidate.onnx, candidate.holdout.X, use_case=name)
+    return replace(candidate, profile={**candidate.profile, "parity_difference": parity})
 
 
 def _needed(use_case: UseCase) -> int:
     return max(use_case.policy.min_rows, use_case.policy.holdout_rows + 2)
 
 
-def _require_rows(use_case: UseCase, rows: int) -> None:
+def require_rows(use_case: UseCase, rows: int) -> None:
+    """Return if there are labelled rows enough to train and to judge on.
+
+    Raises:
+        NotEnoughData: if not.
+    """
     if rows < _needed(use_case):
         raise NotEnoughData(use_case.name, rows, _needed(use_case), "labelled rows")
 
@@ -200,7 +221,7 @@ def _flat(selected: Mapping[str, Any]) -> dict[str, Any]:
     return {f"selection.{name}": value for name, value in selected.items()}
 
 
-def _profile(holdout: Holdout, training: TrainingSet, trained: slice, parity: float) -> dict[str, Any]:
+def _profile(holdout: Holdout, training: TrainingSet, trained: slice) -> dict[str, Any]:
     labels, scores = holdout.y, holdout.scores
     return {
         "rows": len(labels),
@@ -213,7 +234,6 @@ def _profile(holdout: Holdout, training: TrainingSet, trained: slice, parity: fl
         "calibration_error": metrics.calibration_error(labels, scores),
         "base_rate": float(labels.mean()),
         "mean_score": float(scores.mean(dtype=np.float64)),
-        "parity_difference": parity,
         "training": {
             "rows": trained.stop - trained.start,
             "from": _iso(training.at[trained][0]),

@@ -47,7 +47,7 @@ class Champion:
 
 
 def build_candidates(
-    declared: UseCaseFile, training: TrainingSet, moment: datetime, previous: Callable[[], Any]
+    declared: UseCaseFile, training: TrainingSet, moment: datetime, previous: Callable[[], Any], *, prove: bool = True
 ) -> list[Candidate]:
     """Train on each of the policy's selections.
 
@@ -56,6 +56,8 @@ def build_candidates(
         training: rows enough for the widest of them, sorted by time.
         moment: from which the ages of rows count.
         previous: fetches the champion's estimator as fitted, or None; asked once, and only for a warm start.
+        prove: whether parity is proven here if there is one selection alone; of several it always is, so that one
+            that cannot serve leaves the field to the others.
 
     Returns:
         At least one; a selection that cannot be trained on is left out with a warning.
@@ -68,7 +70,9 @@ def build_candidates(
     found, problems = [], []
     for each in selections:
         try:
-            candidate = build_candidate(declared, training, selection=each, moment=moment, previous=kept)
+            candidate = build_candidate(
+                declared, training, selection=each, moment=moment, previous=kept, prove=prove or len(selections) > 1
+            )
         except TrainingError as problem:
             _log.warning("%s: %s: %s", declared.use_case.name, describe(each), problem)
             problems.append(problem)

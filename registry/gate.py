@@ -142,6 +142,16 @@ def with_latency(decision: Decision, latency: Mapping[str, Any]) -> Decision:
     return rejudge({**decision.evidence, "latency": dict(latency)})
 
 
+def with_evidence(decision: Decision, **known: Any) -> Decision:
+    """The same comparison judged again with more that was found out.
+
+    Args:
+        decision: of `judge`.
+        known: e.g. ``model_tests``, as `registry.model_tests.TestReport` gives them as JSON.
+    """
+    return rejudge({**decision.evidence, **known})
+
+
 def _against(
     challenger: HoldoutScores,
     champion: HoldoutScores,

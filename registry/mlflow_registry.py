@@ -17,6 +17,7 @@ from core.clock import to_us
 from core.errors import DependencyDown, DeploymentError
 from registry.digests import MANIFEST, install, listed_files
 from registry.mlmodel import mlmodel_yaml
+from registry.model_card import placed
 from registry.versions import FORCE_TAG, Desired, VersionInfo, look_name, unknown_version
 
 _log = logging.getLogger(__name__)
@@ -57,14 +58,16 @@ class MlflowRegistry:
                 run_name=f"{use_case} {info.as_of:%Y-%m-%d %H:%M}",
                 tags=_run_tags(use_case, info),
             )
+            card = placed(info.description, run_id=run.info.run_id, experiment_id=run.info.experiment_id)
             try:
                 self._log_run(client, run, use_case, folder, info)
+                client.set_tag(run.info.run_id, "mlflow.note.content", card[:_LONGEST_TAG])
                 version = client.create_model_version(
                     use_case,
                     source=f"{run.info.artifact_uri}/{_FOLDER}",
                     run_id=run.info.run_id,
                     tags=_version_tags(info),
-                    description=info.description,
+                    description=card,
                     await_creation_for=0,
                 )
             except BaseException:
@@ -282,7 +285,6 @@ def _run_tags(use_case: str, info: VersionInfo) -> Mapping[str, str]:
     return {
         **_version_tags(info),
         "evergreen.use_case": use_case,
-        "mlflow.note.content": info.description[:_LONGEST_TAG],
         "mlflow.source.name": "use_case.py",
         "mlflow.source.git.commit": info.git_commit,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _SAMPLE_ROWS = 1000
 _SHOWN_FEATURES = 20
+_SHOWN_MOVED = 12
 _SEED = 0
 
 
@@ -45,8 +47,47 @@ def permutation_importance(candidate: Candidate) -> npt.NDArray[np.float64]:
     return rises
 
 
+def draw_drift(reference: Path, candidate: Candidate, path: Path) -> None:
+    """Draw how far each feature of a candidate's newest rows has moved from the champion's, and the farthest three.
+
+    Distance is Kolmogorov and Smirnov's: the largest difference of the two distribution functions, in [0, 1].
+
+    Args:
+        reference: the champion's ``reference.parquet``.
+        candidate: whose holdout it is compared with, on the columns both have.
+        path: of the picture.
+    """
+    import pandas as pd
+
+    old = pd.read_parquet(reference)
+    places = {name: i for i, name in enumerate(candidate.columns) if name in old}
+    rows = {name: (old[name].to_numpy(dtype=np.float64), candidate.holdout.X[:, i]) for name, i in places.items()}
+    distances = {name: _distance(*both) for name, both in rows.items()}
+    names = sorted(distances, key=lambda name: -distances[name])
+    shown = names[:_SHOWN_MOVED][::-1]
+    figure, panels = _figure(height=7.0, rows=2)
+    panels[0].barh(shown, [distances[name] for name in shown], color="#b26a00")
+    panels[0].set(xlabel="distance of the distributions", title="Moved since the champion", xlim=(0, 1))
+    for name, color in zip(names[:3], ("#b0413e", "#1565c0", "#2e7d32"), strict=False):
+        for values, style, whose in zip(rows[name], ("--", "-"), ("champion", "this"), strict=True):
+            known = np.sort(values[~np.isnan(values)])
+            panels[1].plot(known, np.linspace(0, 1, len(known)), style, color=color, label=f"{name}, {whose}")
+    panels[1].set(xlabel="value", ylabel="share of rows below", title="The farthest, then and now")
+    panels[1].legend(fontsize=7)
+    figure.savefig(path)
+
+
+def _distance(old: npt.NDArray[Any], new: npt.NDArray[Any]) -> float:
+    old, new = np.sort(old[~np.isnan(old)]), np.sort(new[~np.isnan(new)])
+    if not len(old) or not len(new):
+        return 0.0
+    at = np.concatenate([old, new])
+    below = (np.searchsorted(each, at, side="right") / len(each) for each in (old, new))
+    return float(np.abs(next(below) - next(below)).max())
+
+
 def _draw_calibration(labels: metrics.Labels, scores: metrics.Scores, path: Path) -> None:
-    figure, axes = _figure()
+    figure, (axes,) = _figure()
     bins = metrics.calibration_bins(labels, scores)
     axes.plot([0, 1], [0, 1], color="0.7", linestyle="--")
     axes.plot(bins.score, bins.rate, marker="o", color="#2e7d32")
@@ -55,7 +96,7 @@ def _draw_calibration(labels: metrics.Labels, scores: metrics.Scores, path: Path
 
 
 def _draw_scores(labels: metrics.Labels, scores: metrics.Scores, path: Path) -> None:
-    figure, axes = _figure()
+    figure, (axes,) = _figure()
     edges = np.linspace(0, 1, 41).tolist()
     for label, color in ((0, "#90a4ae"), (1, "#2e7d32")):
         axes.hist(scores[labels == label], bins=edges, alpha=0.6, color=color, label=f"label {label}")
@@ -67,17 +108,17 @@ def _draw_scores(labels: metrics.Labels, scores: metrics.Scores, path: Path) -> 
 def _draw_importance(candidate: Candidate, path: Path) -> None:
     rises = permutation_importance(candidate)
     shown = np.argsort(rises)[-_SHOWN_FEATURES:]
-    figure, axes = _figure(height=1.0 + 0.25 * len(shown))
+    figure, (axes,) = _figure(height=1.0 + 0.25 * len(shown))
     axes.barh([candidate.columns[i] for i in shown], rises[shown], color="#2e7d32")
     axes.set(xlabel="rise of log-loss when shuffled", title="Importance of features")
     figure.savefig(path)
 
 
-def _figure(height: float = 4.0) -> tuple[Any, Axes]:
+def _figure(height: float = 4.0, rows: int = 1) -> tuple[Any, Sequence[Axes]]:
     """A figure of its own, without pyplot and its global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, height), dpi=90, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure, list(figure.subplots(rows, 1, squeeze=False)[:, 0])

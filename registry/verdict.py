@@ -119,6 +119,13 @@ def _verdict(evidence: Mapping[str, Any], policy: Mapping[str, Any]) -> tuple[st
             f"it seems to know the label: {'; '.join(suspected)}. Look at these features; if they are right, "
             "raise the policy's leak_auc, leak_excess or leak_gain."
         )
+    failed = evidence.get("model_tests", {}).get("failed", ())
+    if failed:
+        tests = "; ".join(f"{each['name']}: {each['said']}" for each in failed)
+        return "reject", (
+            f"it fails {len(failed)} of the tests that every version must pass: {tests}. Look at what it was trained "
+            "on, or correct the use case's tests."
+        )
     if "champion" not in evidence:
         return _first(evidence)
     (low, high), gain, relative = evidence["gain_interval"], evidence["gain"], evidence["relative_gain"]

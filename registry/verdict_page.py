@@ -51,6 +51,7 @@ def verdict_page(use_case: str, decision: Decision, *, title: str = "") -> str:
         *(_comparison(evidence) if "champion" in evidence else ()),
         _checks(evidence),
         _picture(_draw_calibration(evidence), "mean score against the share of label 1"),
+        *_tests(evidence),
         _leakage(evidence),
         *_selections(evidence),
     ]
@@ -116,6 +117,14 @@ def _checks(evidence: Mapping[str, Any]) -> str:
     rows.append(["time to answer in a staged host, over the champion's", said, "-" if most is None else f"{most:g}"])
     listed = "".join(f"<li>{escape(each)}</li>" for each in found) or "<li>nothing speaks against it</li>"
     return f"<h2>Checks</h2>{_table(['', 'found', 'allowed'], rows)}<ul>{listed}</ul>"
+
+
+def _tests(evidence: Mapping[str, Any]) -> Iterable[str]:
+    results = evidence.get("model_tests", {}).get("results", ())
+    if results:
+        words = {(True, True): "passed", (True, False): "passed", (False, True): "failed", (False, False): "noted"}
+        rows = [[each["name"], words[each["passed"], each["required"]], each["said"]] for each in results]
+        yield "<h2>Model tests</h2>" + _table(["", "", ""], rows)
 
 
 def _leakage(evidence: Mapping[str, Any]) -> str:

@@ -43,7 +43,9 @@ def open_stage(settings: Settings) -> Iterator[Stage | None]:
     if settings.host.kind != "torchserve":
         yield None
         return
-    host = TorchServeHost(settings)
+    # calls come one after the other, so one worker is enough, and starts in half the time
+    alone = settings.torchserve.model_copy(update={"workers": 1})
+    host = TorchServeHost(settings.model_copy(update={"torchserve": alone}))
     try:
         yield Stage(host, store(settings))
     finally:

@@ -15,6 +15,7 @@ from stack.commands import features as feature_commands
 from stack.commands import keys as key_commands
 from stack.commands import new as new_command
 from stack.commands import replay as replay_command
+from stack.commands import test as test_command
 from stack.commands.console import say_error
 
 DONE, NO, USAGE = 0, 1, 2
@@ -36,7 +37,8 @@ for command in (
     lifecycle.up, lifecycle.down, inspect.status, inspect.doctor, inspect.check,
     versions.retrain, promotion.promote, promotion.approve, promotion.rollback, history.history,
     explain_command.explain, replay_command.replay, rollout.canary, rollout.shadow,
-    compare.compare, export_command.export, lifecycle.demo, drill_command.drill, new_command.new,
+    compare.compare, export_command.export, test_command.test, lifecycle.demo,
+    drill_command.drill, new_command.new,
 ):  # fmt: skip
     app.command()(command)
 features.command()(feature_commands.rebuild)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import httpx
@@ -29,9 +30,10 @@ from features.offline.log import OfflineLog
 from features.streaming.worker import settle
 from features.streams import Keys
 from stack.comparison import Comparison, compare_with_frozen
+from stack.delivery_times import DeliveryTimes, delivery_times, slowest_parts
 from stack.local import LocalStack
 from stack.replay import PrefectOrchestrator, Progress, Replay, ReplayPlan, ReplayResult
-from stack.report import decisions_shown, draw, summary, write_page, write_summary
+from stack.report import decisions_shown, draw, first_caught, summary, write_page, write_summary
 
 _AUDITED = 1000
 _WITH_PORTS = ("redis", "mlflow", "prefect", "torchserve", "gateway", "stream")
@@ -45,6 +47,7 @@ class _Outcome:
     comparison: Comparison
     audit: AuditReport
     values: dict[str, Any]
+    times: list[DeliveryTimes]
 
 
 def run(settings: Settings, use_case: str, keep: bool) -> int:
@@ -181,11 +184,12 @@ def _judge(settings: Settings, loaded: UseCaseFile, result: ReplayResult) -> _Ou
     since = use_case.replay.compare_from if use_case.replay else None
     comparison = compare_with_frozen(log, use_case, load_version(folder).scorer.score, since)
     audit = audit_features(log, use_case, rows=_AUDITED, partitions=settings.stream.partitions)
-    values = summary(use_case, result, comparison) | {
+    times = delivery_times(Ledger(settings.ledger_url).entries(use_case.name))
+    values = summary(use_case, result, comparison, times) | {
         "audited_predictions": audit.rows,
         "feature_mismatches": sum(audit.mismatches.values()),
     }
-    return _Outcome(result, comparison, audit, values)
+    return _Outcome(result, comparison, audit, values, times)
 
 
 def _publish(settings: Settings, loaded: UseCaseFile, outcome: _Outcome, folder: Path) -> None:
@@ -213,6 +217,7 @@ def _print(console: Console, settings: Settings, loaded: UseCaseFile, outcome: _
         numbers = [f"{row['predictions']:,}", f"{row['frozen']:.4f}", f"{row['evergreen']:.4f}"]
         months.add_row(row["month"], *numbers, row["versions"])
     console.print(months)
+    _print_times(console, outcome)
     record, comparison = outcome.result.record, outcome.comparison
     console.print(
         f"{record.predictions:,} predictions, {len(record.failed)} failed requests, {record.degraded:,} degraded. "
@@ -225,6 +230,26 @@ def _print(console: Console, settings: Settings, loaded: UseCaseFile, outcome: _
     console.print(
         f"Report: {folder / 'report.html'}   picture: {folder / 'comparison.png'}   {folder / 'summary.json'}"
     )
+
+
+def _print_times(console: Console, outcome: _Outcome) -> None:
+    """From the decision to retrain until the new version answers: where the time goes."""
+    times = outcome.times
+    if not times:
+        return
+    caught = first_caught(outcome.result.retrains, outcome.comparison.since)
+    shown = next((each for each in times if caught is not None and each.version == caught.version), times[-1])
+    table = Table(title="From drift to serving, seconds", title_justify="left")
+    for column in ("part", f"version {shown.version} ({shown.trigger})", f"median of {len(times)}", "longest"):
+        table.add_column(column, justify="left" if column == "part" else "right")
+    for name, usual, longest in slowest_parts(times):
+        table.add_row(name, f"{shown.parts.get(name, 0.0):.2f}", f"{usual:.2f}", f"{longest:.2f}")
+    wholes = [("total", "total_s"), ("of that fitting", "fit_s"), ("everything but fitting", "other_s")]
+    for i, (name, attribute) in enumerate(wholes):
+        values = [getattr(each, attribute) for each in times]
+        row = [f"{getattr(shown, attribute):.2f}", f"{median(values):.2f}", f"{max(values):.2f}"]
+        table.add_row(name, *row, style="bold", end_section=i == len(wholes) - 1)
+    console.print(table)
 
 
 def _print_addresses(console: Console, usual: Settings, settings: Settings, use_case: UseCase, keep: bool) -> None:

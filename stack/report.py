@@ -14,12 +14,15 @@ import orjson
 from core.ledger import Entry
 from core.use_case import UseCase
 from stack.comparison import Comparison
+from stack.delivery_times import DeliveryTimes
 from stack.replay import ReplayResult, Retrain
 
 _SHOWN = ("gate", "promotion", "deployment", "data_check")
 
 
-def summary(use_case: UseCase, result: ReplayResult, comparison: Comparison) -> dict[str, Any]:
+def summary(
+    use_case: UseCase, result: ReplayResult, comparison: Comparison, times: Sequence[DeliveryTimes] = ()
+) -> dict[str, Any]:
     """The summary as JSON-able values; ``log_loss`` covers the predictions since ``log_loss_since``."""
     caught = first_caught(result.retrains, comparison.since)
     return {
@@ -42,6 +45,8 @@ def summary(use_case: UseCase, result: ReplayResult, comparison: Comparison) -> 
         "log_loss_whole": {"frozen": comparison.whole_frozen, "evergreen": comparison.whole_evergreen},
         "drift_detected_at": caught.at.isoformat() if caught else None,
         "detected_to_serving_s": round(caught.seconds, 1) if caught else None,
+        "deliveries": [each.as_json() for each in times],
+        "longest_without_fitting_s": max((round(each.other_s, 1) for each in times), default=None),
     }
 
 
@@ -129,5 +134,5 @@ first version's <b>{comparison.frozen:.4f}</b> ({comparison.gain:.1%} less).</p>
 
 def decisions_shown(entries: Sequence[Entry]) -> list[Entry]:
     """What a person wants to see, oldest first: everything but the looks that found nothing."""
-    quiet = {"trigger": "wait", "audit": "pass", "aftermath": "wait"}
+    quiet = {"trigger": "wait", "audit": "pass", "aftermath": "wait", "delivery": "done"}
     return [e for e in reversed(entries) if e.kind in _SHOWN or e.action != quiet.get(e.kind, e.action)]

@@ -13,7 +13,7 @@ from core.settings import Settings
 from stack.environment import PROJECT_ROOT
 
 DOCUMENT = PROJECT_ROOT / "docs" / "settings.md"
-_TITLES = {"mlflow": "MLflow", "torchserve": "TorchServe", "host": "Model host"}
+_TITLES = {"mlflow": "MLflow", "torchserve": "TorchServe", "host": "Model host", "github": "GitHub"}
 _HEAD = """# Settings
 
 Every setting is an environment variable, read once per process.

@@ -121,8 +121,9 @@ def _package() -> Path:
 
 def _environment(settings: Settings, config: Path) -> dict[str, str]:
     """Workers run in the folder of their archive: every path is absolute, and the settings are complete."""
+    own = Path(__file__).resolve()
     return {
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+        "PYTHONPATH": os.pathsep.join((str(own.parent / "worker_site"), str(own.parents[2]))),
         "TS_CONFIG_FILE": str(config),
         "LOG_LOCATION": str(home(settings)),
         "METRICS_LOCATION": str(home(settings)),

@@ -69,6 +69,8 @@ def _print(entry: Entry, again: Decision | None, why_not: str | None, *, same: b
         _say("\nWhat each trigger said:")
         for depth, said in _flat(answers):
             _say(f"{'  ' * depth}  {'yes' if said['fired'] else 'no '}  {said['name']}: {said['reason']}")
+    for stage in entry.evidence.get("stages", ()):
+        _say(f"  {stage['name']:12} {stage['status']:8} {stage['seconds']:7.2f} s  {stage['says']}")
     _say("\nWhat was known then:")
     for line in _known(entry.evidence):
         _say(f"  {line}")
@@ -92,7 +94,7 @@ def _flat(said: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[int, Mappin
 
 def _known(evidence: Mapping[str, Any]) -> Iterator[str]:
     """The evidence as lines, without what is told elsewhere and what is not there."""
-    told = ("answers", "fired", "trigger", "curve")  # the curve is in the facts
+    told = ("answers", "fired", "trigger", "stages", "curve")  # the curve is in the facts
     for name, value in _leaves({key: value for key, value in evidence.items() if key not in told}):
         if value is not None and value != [] and value != {}:
             yield f"{name}: {value}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from core.settings import Settings
 from features.definitions import feature_set, view_digest
 from features.streams import Keys, Place, encode_events, encode_labels, encode_predictions
 from flows.client import FlowResult, run_deployment, wait_for_triggered
+from flows.stages import STAGES
 from registry.mlflow_registry import MlflowRegistry
 
 # MLflow's own store, opened in this process, uses a loader that the newest SQLAlchemy calls deprecated.
@@ -63,6 +65,12 @@ class Project:
             if found:
                 return dict(found[0])
             assert time.monotonic() < deadline, f"there is no event {name}"
+
+    def api(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """What Prefect's API finds."""
+        url = f"{self.settings.prefect_api_url}/{path}/filter"
+        found: list[dict[str, Any]] = httpx.post(url, json=body, trust_env=False).raise_for_status().json()
+        return found
 
     def entries(self, kind: str) -> list[Entry]:
         return self.ledger.entries(self.name, kind=kind)
@@ -131,6 +139,15 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
     assert [entry.action for entry in door.entries("gate")] == ["promote"]
     assert door.entries("data_check")[0].evidence["dropped"] == {"push is not absurd": 0}
     assert door.entries("trigger")[0].actor == "by hand"
+    (delivered,) = door.entries("delivery")
+    assert (delivered.action, delivered.version) == ("done", "1")
+    assert delivered.evidence["flow_run_id"] == first.id
+    of_run = {"flow_runs": {"id": {"any_": [first.id]}}}
+    tasks = {task["name"].rpartition("-")[0]: task["state"]["type"] for task in door.api("task_runs", of_run)}
+    assert tasks == dict.fromkeys(STAGES, "COMPLETED")
+    (table,) = door.api("artifacts", of_run)
+    assert (table["type"], table["key"]) == ("table", "delivery-door-opens")
+    assert [row["stage"] for row in json.loads(table["data"])] == list(STAGES)
 
     again = door.run("retrain/retrain", learned)
 

@@ -34,6 +34,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(module, "watch", watch)
     monkeypatch.setattr(module, "audit", lambda _, use_case, moment: taken.append(f"audit {use_case.name}"))
     monkeypatch.setattr(module, "look_back", lambda _, use_case, moment: taken.append(f"look back {use_case.name}"))
+    monkeypatch.setattr(module, "finish_rollout", lambda _, use_case, moment: taken.append(f"finish {use_case.name}"))
+    monkeypatch.setattr(module, "send_dispatches", lambda _, name: taken.append(f"dispatch {name}"))
     monkeypatch.setattr(module, "send_alerts", lambda _, name, as_of: taken.append(f"tell {name}"))
     return taken
 
@@ -42,4 +44,7 @@ def test_one_use_case_that_fails_keeps_nothing_from_the_others(steps: list[str])
     with pytest.raises(ValueError, match="cannot be watched"):
         module.monitor.fn("all")
 
-    assert steps == ["watch good", "audit good", "look back good", "tell good", "watch broken", "tell broken"]
+    assert steps == [
+        "watch good", "audit good", "look back good", "finish good", "dispatch good", "tell good",
+        "watch broken", "dispatch broken", "tell broken",
+    ]  # fmt: skip

@@ -118,7 +118,7 @@ def test_production_and_replay_decide_alike(
     context: Any, replay: tuple[Asked, Fixed, Course], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requested: list[Any] = []
-    monkeypatch.setattr(monitor, "request_retrain", lambda name, moment, *_: requested.append(moment))
+    monkeypatch.setattr(monitor, "request_retrain", lambda _, name, moment, *__: requested.append(moment))
     monkeypatch.setattr(monitor, "keep_page", lambda *_, **__: None)
     use_case, (_, _, course) = DECLARED.use_case, replay
     ledger, champion = context.ledger, f"{SPAN.start:%Y-%m-%dT%H:%M}"

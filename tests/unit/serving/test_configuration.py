@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,8 +40,24 @@ def test_workers_get_complete_settings_with_absolute_paths(tmp_path: Path, monke
     assert plan.env["EVERGREEN_REDIS__URL"] == "redis://:secret@elsewhere:1/0"
     assert plan.env["EVERGREEN_REDIS__NAMESPACE"] == "other"
     assert plan.env["EVERGREEN_CLOCK"] == "event"
-    assert (Path(plan.env["PYTHONPATH"]) / "serving" / "torchserve" / "handler.py").exists()
+    path = [Path(part) for part in plan.env["PYTHONPATH"].split(os.pathsep)]
+    assert any((part / "serving" / "torchserve" / "handler.py").exists() for part in path)
     assert not any("secret" in argument for argument in plan.argv)
+
+
+def test_workers_start_without_torch_and_get_the_real_one_when_they_ask_for_it(tmp_path: Path) -> None:
+    """As TorchServe starts them: its worker's file is run by name, with our path in the environment."""
+    worker = tmp_path / "model_service_worker.py"
+    worker.write_text(
+        "import sys, ts.model_service_worker, serving.torchserve.handler\n"
+        "print('torch' in sys.modules)\n"
+        "import torch\n"
+        "print(torch.nn.Linear(2, 1).weight.shape[1])\n"
+    )
+    path = launch(Settings(home=tmp_path / "h")).env["PYTHONPATH"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    run = subprocess.run([sys.executable, str(worker)], env=environment, capture_output=True, text=True, timeout=60)
+    assert run.stdout.split() == ["False", "2"], run.stderr
 
 
 def test_a_deep_home_gets_a_short_folder_for_sockets(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[3]
 AS_OF = datetime(2019, 2, 2, tzinfo=UTC)
 COMMANDS = (
     "up", "down", "status", "doctor", "check", "retrain", "promote", "rollback", "history", "demo", "canary", "shadow",
-    "compare", "export", "replay", "explain", "approve", "drill",
+    "compare", "export", "replay", "explain", "approve", "drill", "test",
 )  # fmt: skip
 
 
@@ -404,3 +404,17 @@ def test_status_says_what_is_held_and_what_is_gone(ledger: Ledger, capsys: pytes
     ledger.record("taxi_tip", "promotion", Decision("withdraw", "gone"), actor="deployer", as_of=AS_OF, version="3")
     evergreen("status")
     assert "Held for" not in capsys.readouterr().out
+
+
+def test_a_delivery_is_explained_stage_by_stage(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = {"name": "scan", "status": "failed", "started_at": "2026-01-01", "seconds": 0.04, "says": "a pickle"}
+    known = {"stages": [stage], "decision_id": "1", "remedy": "evergreen retrain taxi_tip"}
+    entry_id = ledger.record(
+        "taxi_tip", "delivery", Decision("failed", "scan: a pickle", known), actor="flow retrain", as_of=AS_OF
+    )  # fmt: skip
+
+    assert evergreen("explain", str(entry_id)) == 0
+
+    said = capsys.readouterr().out
+    assert "scan         failed      0.04 s  a pickle" in said
+    assert "remedy: evergreen retrain taxi_tip" in said and "stages[" not in said
