@@ -85,15 +85,18 @@ class Cut:
             yield name, members == i
 
 
-def segment_values(use_case: UseCase, *tables: pd.DataFrame) -> dict[str, npt.NDArray[Any]]:
+def segment_values(
+    use_case: UseCase, *tables: pd.DataFrame, names: Sequence[str] | None = None
+) -> dict[str, npt.NDArray[Any]]:
     """The values by which a use case's rows are told apart, by column; columns that no table has are left out.
 
     Args:
-        use_case: its policy names the columns; those it calls codes come with dtype object, whatever they look like.
+        use_case: those columns it calls codes come with dtype object, whatever they look like.
         tables: of the same n rows: requests, features, logged predictions; the first that has a column counts.
+        names: of the columns; those its policy names by default.
     """
     found = {}
-    for name in use_case.policy.segments:
+    for name in use_case.policy.segments if names is None else names:
         column = next((column for table in tables if (column := column_of(table, name)) is not None), None)
         if column is not None:
             values = column.to_numpy()

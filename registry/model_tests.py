@@ -29,8 +29,8 @@ from core.use_case import UseCase
 from features.columns import feature_matrix
 from features.definitions import BatchView, WindowView, feature_set
 from features.offline.questions import field_column, to_us_array
+from features.segments import Cut, segment_values
 from registry import metrics
-from registry.segments import segment_columns, segment_masks
 
 Matrix = npt.NDArray[np.float32]
 Score = Callable[[Matrix], npt.NDArray[np.float32]]
@@ -270,8 +270,9 @@ def _metric(name: str, labels: metrics.Labels, scores: metrics.Scores) -> float 
 
 
 def _slice(use_case: UseCase, subject: Subject, each: Slice) -> TestResult:
-    columns = use_case.features.columns
-    masks = segment_masks(segment_columns(use_case, (each.by,), subject.requests, subject.X, columns))
+    features = pd.DataFrame(subject.X, columns=list(use_case.features.columns))
+    values = segment_values(use_case, subject.requests, features, names=(each.by,))
+    masks = dict(part for name, column in values.items() for part in Cut.of(name, column).masks(column))
     scores = subject.score(subject.X)
     whole = _relative_loss(subject.y, scores)
     parts = {
