@@ -129,7 +129,7 @@ def show_trial(trial: Trial) -> None:
     auc = "–" if trial.auc is None else f"{trial.auc:.3f}"
     out().print(
         f"Trained on {trial.trained_rows:,} rows, judged on the {trial.judged_rows:,} after them: log-loss "
-        f"{trial.log_loss:.4f}, base rate {trial.base_rate_log_loss:.4f} ({trial.gain:.1%} less), AUC {auc}."
+        f"{trial.log_loss:.4f}, base rate {trial.base_rate_log_loss:.4f} ({abs(trial.gain):.1%} {'less' if trial.gain > 0 else 'more'}), AUC {auc}."
     )
     if trial.gain <= 0:
         out().print(
