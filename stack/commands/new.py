@@ -127,9 +127,10 @@ def show(declared: Declaration, written: Written) -> None:
 def show_trial(trial: Trial) -> None:
     """Say how good a version trained in memory is."""
     auc = "–" if trial.auc is None else f"{trial.auc:.3f}"
+    gain = f"{abs(trial.gain):.1%} {'less' if trial.gain > 0 else 'more'}"
     out().print(
         f"Trained on {trial.trained_rows:,} rows, judged on the {trial.judged_rows:,} after them: log-loss "
-        f"{trial.log_loss:.4f}, base rate {trial.base_rate_log_loss:.4f} ({trial.gain:.1%} less), AUC {auc}."
+        f"{trial.log_loss:.4f}, base rate {trial.base_rate_log_loss:.4f} ({gain}), AUC {auc}."
     )
     if trial.gain <= 0:
         out().print(

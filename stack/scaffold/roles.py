@@ -13,6 +13,7 @@ from stack.scaffold.times import TimeSource, is_date_only, moments, time_source
 
 MOST_CODES = 40
 _LONGEST_TEXT, _SAMPLE = 256, 2000
+_MANY_YEARS = 60
 _SHIFTS = (0, *range(-12, 0, 1), *range(1, 13))
 _MOST_ENTITIES = 3
 _ROWS_PER_VALUE = 3
@@ -32,7 +33,11 @@ _LATER = re.compile(
     r"click|return|decid|settle|return"
 )
 _PLANNED = re.compile(r"due|expir|sched|plan|valid|birth|born|dob|deadline|promis|expected|estimat")
-_PARTS = {"year": 0, "month": 0, "day": 0, "hour": 0, "minute": 0, "dayofweek": 7, "dayofyear": 0, "quarter": 0}
+# part of a moment: after how many it begins again (0: never), and its smallest and greatest number
+_PARTS = {
+    "year": (0, 0, 2200), "month": (0, 0, 12), "day": (0, 0, 31), "hour": (0, 0, 24), "minute": (0, 0, 60),
+    "dayofweek": (7, 0, 7), "dayofyear": (0, 0, 366), "quarter": (0, 0, 4),
+}  # fmt: skip
 
 
 def words(name: str) -> str:
@@ -75,7 +80,11 @@ def _part_of(values: pd.Series, column: Column, at: pd.Series) -> str:
         return ""
     some = at.index[at.notna()][:: max(1, len(at) // _SAMPLE)]
     read, moment = numbers(values)[some], at[some]
-    for part, cycle in _PARTS.items():
+    if read.isna().any():
+        return ""
+    for part, (cycle, least, most) in _PARTS.items():
+        if read.min() < least or read.max() > most or (part == "year" and read.nunique() > _MANY_YEARS):
+            continue
         for hours in (0,) if part in ("hour", "minute") else _SHIFTS:  # days may be those of another zone
             own = getattr((moment + pd.Timedelta(hours=hours)).dt, part)
             off = (read - own) % cycle if cycle else read - own
