@@ -1,9 +1,12 @@
-"""Where the time goes: the gateway's own histograms, and the CPU time of every process, per call."""
+"""Where the time goes: the gateway's own histograms, and what every process spends and waits for, per call."""
 
 from __future__ import annotations
 
+import os
 import re
+import socket
 import statistics
+import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Mapping
@@ -13,7 +16,7 @@ from bench.load import closed_loop
 from bench.measure import Result
 from bench.servers.evergreen import evergreen, forget_predictions
 from bench.servers.service import Service, World, require_right
-from bench.servers.shared import cpu_by_process, shared_world
+from bench.servers.shared import cpu_by_process, shared_world, waits_by_process
 from bench.turns import SECONDS, TURNS, running, title
 
 _STAGE = re.compile(r'^evergreen_gateway_stage_seconds_(sum|count)\{.*stage="(\w+)".*\} (\S+)$', re.MULTILINE)
@@ -28,7 +31,11 @@ def run(turns: int = TURNS) -> list[Result]:
         service.resume()
         for shape, connections in _CASES:
             found += _case(world, service, shape, connections, turns)
-    return found
+    handed = statistics.median(_hand_over_s() for _ in range(turns))
+    return [
+        *found,
+        Result("a byte from one process to another that waits for it", handed * 1e3, "ms", "lower", n=turns),
+    ]
 
 
 def stages(page: str) -> Sums:
@@ -59,9 +66,9 @@ def _case(world: World, service: Service, shape: str, connections: int, turns: i
         units[name] = unit
 
     for turn in range(turns + 1):
-        before, spent = stages(_page(service)), cpu_by_process(world, service)
+        before, spent, waited = stages(_page(service)), cpu_by_process(world, service), waits_by_process(world, service)
         run = closed_loop(service.port, requests, connections=connections, seconds=SECONDS, warm_s=0, first=turn * 101)
-        after, used = stages(_page(service)), cpu_by_process(world, service)
+        after, used, waits = stages(_page(service)), cpu_by_process(world, service), waits_by_process(world, service)
         require_right(service, shape, run)
         forget_predictions(world)
         if not turn:
@@ -72,16 +79,37 @@ def _case(world: World, service: Service, shape: str, connections: int, turns: i
         for name, value in _by_kind(spent, used).items():
             note(f"{what}, CPU: {name}", "ms/call", value / len(run.latency_s) * 1e3)
         note(f"{what}, CPU: load generator", "ms/call", run.own_cpu * run.seconds / len(run.latency_s) * 1e3)
+        for name, n in _by_kind(waited, waits).items() if connections == 1 else ():
+            note(f"{what}, threads that wait to be woken: {name}", "/call", n / len(run.latency_s))
     return [Result(name, statistics.median(each), units[name], "lower", n=turns) for name, each in seen.items()]
 
 
 def _by_kind(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """CPU seconds between two looks, processes of one kind together."""
+    """What was added between two looks, processes of one kind together."""
     found: dict[str, float] = defaultdict(float)
-    for name, cpu_s in after.items():
-        kind = re.sub(r"\s\d+$", "", name)
-        found[kind] += cpu_s - before.get(name, 0.0)
-    return {kind: cpu_s for kind, cpu_s in found.items() if cpu_s > 0}
+    for name, amount in after.items():
+        found[re.sub(r"\s\d+$", "", name)] += amount - before.get(name, 0.0)
+    return {kind: amount for kind, amount in found.items() if amount > 0}
+
+
+def _hand_over_s(n: int = 2000) -> float:
+    """Seconds from a send to the receiver's return, half of a round trip over a local socket."""
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if not child:
+        while theirs.recv(1) != b"x":
+            theirs.send(b"-")
+        os._exit(0)
+    began = time.perf_counter()
+    for _ in range(n):
+        ours.send(b"-")
+        ours.recv(1)
+    took = time.perf_counter() - began
+    ours.send(b"x")
+    os.waitpid(child, 0)
+    ours.close()
+    theirs.close()
+    return took / n / 2
 
 
 def _page(service: Service) -> str:

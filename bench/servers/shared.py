@@ -13,6 +13,7 @@ import psutil
 
 from bench.redis_server import connect, redis_server
 from bench.servers.service import Service, World, wanted_scores
+from bench.servers.tree import waits
 from bench.workload import model_bytes
 
 
@@ -57,6 +58,13 @@ def cpu_by_process(world: World, service: Service) -> dict[str, float]:
     with connect(world.redis_port) as client:
         times = psutil.Process(client.info("server")["process_id"]).cpu_times()
     return found | {"Redis": times.user + times.system}
+
+
+def waits_by_process(world: World, service: Service) -> dict[str, float]:
+    """How often the threads of every process of a service, and of Redis, have waited for something so far."""
+    found: dict[str, float] = {name: n for tree in service.trees for name, n in tree.waits().items()}
+    with connect(world.redis_port) as client:
+        return found | {"Redis": waits(client.info("server")["process_id"])}
 
 
 def answer_like(shape: str) -> bytes:

@@ -85,6 +85,14 @@ class Tree:
                 found[f"{self.name}, {process.name()} {process.pid}"] = times.user + times.system
         return found
 
+    def waits(self) -> dict[str, int]:
+        """How often the threads of each process have waited for something so far, by the names of `cpu_s`."""
+        found = {}
+        for process in self.processes():
+            with suppress(psutil.NoSuchProcess):
+                found[f"{self.name}, {process.name()} {process.pid}"] = waits(process.pid)
+        return found
+
     def resident_bytes(self) -> int:
         """Memory of all processes."""
         total = 0
@@ -121,3 +129,12 @@ class Tree:
         for process in self.processes():
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
+
+
+def waits(pid: int) -> int:
+    """How often the threads of a process have given up the processor by themselves so far."""
+    total = 0
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            total += int(status.read_text().split("voluntary_ctxt_switches:")[1].split()[0])
+    return total
