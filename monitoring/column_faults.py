@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.bins import ColumnBins
-from monitoring.calibration import EVERYWHERE, Distance
+from monitoring.calibration import Distance
 from monitoring.facts import Fault
 from monitoring.magnitudes import best_scale, gaps
-from monitoring.profile import ReferenceProfile
+from monitoring.profile import EVERYWHERE, ReferenceProfile
 from monitoring.window import WindowProfile
 
 Floats = npt.NDArray[np.float64]
@@ -39,11 +39,9 @@ def find_column_faults(
     Args:
         reference: of the version that answered.
         window: of its predictions.
-        compared: distances and rare thresholds of its columns.
+        compared: distances and rare limits of its columns.
     """
-    moved = {
-        found.column: found.value / max(found.threshold, 1e-9) for found in compared if found.segment == EVERYWHERE
-    }
+    moved = {found.column: found.value / max(found.limit, 1e-9) for found in compared if found.segment == EVERYWHERE}
     swapped = list(_swapped(reference, window, moved))
     named = {name for fault in swapped for name in fault.column.split(", ")}
     others = (*_nulls(reference, window), *_stuck(reference, window), *_categories(reference, window))
