@@ -154,7 +154,9 @@ def _drift(trigger: Drift, facts: MonitorFacts) -> tuple[bool, str]:
     first = ", ".join(
         f"{c.column}{f' where {c.segment}' if c.segment else ''} {c.effect:.2f} of {c.threshold:.2f}" for c in columns
     )
-    return True, f"{', '.join(called)} drift is called{f' ({first})' if first else ''}"
+    together = ", ".join(seen.moved[:_SHOWN])
+    named = f"; the newest windows together name {together}" if together else ""
+    return True, f"{', '.join(called)} drift is called{f' ({first})' if first else ''}{named}"
 
 
 def _performance(by: float, facts: MonitorFacts, policy: Policy) -> tuple[bool, str]:
