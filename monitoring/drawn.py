@@ -136,8 +136,8 @@ def draw_windows(
     """Draw windows without drift, from which to read off what no column exceeds but with some probability.
 
     A drawn window deviates from the expected one by the error of sampling its rows and the reference's, correlated as
-    the features are, and by a random combination of what the reference's own stretches deviate by, the same for all
-    columns, so that columns that move together count as one. Few stretches say little of their spread: it is drawn, too,
+    the features are, and by what one of the reference's own stretches deviates by, smoothed with a random combination of
+    all of them: the same for all columns, so that columns that move together count as one. Few stretches say little of their spread: it is drawn, too,
     from what they and the other columns' leave possible.
 
     Args:
@@ -146,11 +146,13 @@ def draw_windows(
         compared: the columns.
         groups: which of them are judged together.
 
-    Source: the multiplier bootstrap for dependent data (Shao, 2010, "The dependent wild bootstrap"); the correction by
-    the distribution of the maximum (Westfall and Young, 1993); correlation by ranks (Iman and Conover, 1982).
+    Source: the smoothed bootstrap (Silverman and Young, 1987) of moving blocks (Künsch, 1989), smoothed with a multiplier
+    bootstrap for dependent data (Shao, 2010); the correction by the distribution of the maximum (Westfall and Young,
+    1993); correlation by ranks (Iman and Conover, 1982).
     """
     rng = np.random.default_rng(_SEED)
     multipliers = rng.standard_normal((DRAWS, len(reference.histograms.counts)))
+    picked = rng.integers(0, len(reference.histograms.counts), DRAWS)
     scales, scores = [], np.empty((DRAWS, len(compared)))
     varied = [_variation(reference, window, each) for each in compared]
     spreads = _spreads(reference, compared, varied, rng)
@@ -163,8 +165,9 @@ def draw_windows(
         away = away[np.argsort(away @ column.shift_weights, kind="stable")[order[i]]]
         if found is not None:
             away *= found.share(spreads[i])[:, None]
-            moves = multipliers[:, found.starts] @ found.deviations
-            moves *= (_factor(reference, window, found) * found.scale(spreads[i]))[:, None]
+            moves = multipliers[:, found.starts] @ found.deviations / np.sqrt(len(found.starts))
+            moves += found.deviations[np.searchsorted(found.starts[:-1], picked)]
+            moves *= (_factor(reference, window, found) * found.scale(spreads[i]) / np.sqrt(2))[:, None]
             away += moves
             if column.name in features:
                 own.append(float((np.abs(moves) @ column.distance_weights).mean()))
@@ -232,13 +235,13 @@ def _correlated(
 
 
 def _factor(reference: ReferenceProfile, window: WindowProfile, found: Variation) -> float:
-    """What a sum of the stretches' deviations, each times a standard normal number, is to be multiplied by.
+    """What a stretch's deviation is to be multiplied by to be a window's.
 
     The mean of a window of several stretches varies less; that of a reference of few stretches has an error of its own.
     """
     within = found.blocks / max(window.blocks, found.blocks) + 1 / found.independent
     wanders = growth(found, len(reference.histograms.counts), blocks_after(reference, window))
-    return wanders * float(np.sqrt(within / len(found.starts)))
+    return wanders * float(np.sqrt(within))
 
 
 def blocks_after(reference: ReferenceProfile, window: WindowProfile) -> float:
