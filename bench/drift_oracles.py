@@ -63,7 +63,9 @@ def afterwards(still: Sequence[Mapping[str, float]], moved: Sequence[Mapping[str
     """
     names, shifted = list(still[0]), set(moved[0])
     usual = np.array([[week[name] for name in names] for week in still])
-    with_shift = np.array([[week.get(name, as_was[name]) for name in names] for week, as_was in zip(moved, still, strict=True)])
+    with_shift = np.array(
+        [[week.get(name, as_was[name]) for name in names] for week, as_was in zip(moved, still, strict=True)]
+    )
     away, spread = np.abs(with_shift - usual.mean(axis=0)), np.maximum(usual.std(axis=0), 1e-12)
     limits = np.abs(usual - usual.mean(axis=0)).max(axis=0)
     own = np.array([name in shifted for name in names])

@@ -61,8 +61,8 @@ def distances(
 ) -> tuple[Distance, ...]:
     """The distance of every column in every segment with enough rows, and which of them moved.
 
-    The columns of a segment and a kind are a group. Groups are raised by what their columns say together, with one limit
-    for all groups. In a raised group those are named of which a tenth is expected to be wrong.
+    The columns of a segment and a kind are a group. Groups are raised by what their columns say together, with one
+    limit for all groups. In a raised group those are named of which a tenth is expected to be wrong.
 
     Args:
         reference: of the version.

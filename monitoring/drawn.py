@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,7 @@ _TAIL = 0.05
 _FEWEST_INDEPENDENT = 8.0
 _LOW, _HIGH = 0.5, 0.98
 _PART, _MOVED = 0.1, 3.5
+_ALIKE, _MEANS = 0.5, 100_000
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,28 @@ def evidence(scores: Floats) -> Floats:
     return np.asarray((ratios.sum(axis=-1) - alone) / _MOVED)
 
 
+@cache
+def scale_of_means(windows: int) -> Scale:
+    """That of the mean of the scores of so many windows in a row, no column having moved.
+
+    They are taken to be correlated by a half: they are compared with one reference, and what moves slowly lasts.
+    """
+    if windows == 1:
+        return Scale(0.0, 1.0)
+    rng = np.random.default_rng(_SEED)
+    common, own = rng.standard_normal((_MEANS, 1)), rng.standard_normal((_MEANS, windows))
+    return Scale.of(np.abs(np.sqrt(_ALIKE) * common + np.sqrt(1 - _ALIKE) * own).mean(axis=1))
+
+
 def draw_windows(
     reference: ReferenceProfile, window: WindowProfile, compared: Sequence[Compared], groups: Sequence[Sequence[int]]
 ) -> Drawn:
     """Draw windows without drift, from which to read off what no column exceeds but with some probability.
 
     A drawn window deviates from the expected one by the error of sampling its rows and the reference's, correlated as
-    the features are, and by what one of the reference's own stretches deviates by, smoothed with a random combination of
-    all of them: the same for all columns, so that columns that move together count as one. Few stretches say little of their spread: it is drawn, too,
-    from what they and the other columns' leave possible.
+    the features are, and by what one of the reference's own stretches deviates by, smoothed with a random combination
+    of all of them: the same for all columns, so that columns that move together count as one. Few stretches say little
+    of their spread: it is drawn, too, from what they and the other columns' leave possible.
 
     Args:
         reference: of the version.
@@ -146,9 +161,9 @@ def draw_windows(
         compared: the columns.
         groups: which of them are judged together.
 
-    Source: the smoothed bootstrap (Silverman and Young, 1987) of moving blocks (Künsch, 1989), smoothed with a multiplier
-    bootstrap for dependent data (Shao, 2010); the correction by the distribution of the maximum (Westfall and Young,
-    1993); correlation by ranks (Iman and Conover, 1982).
+    Source: the smoothed bootstrap (Silverman and Young, 1987) of moving blocks (Künsch, 1989), smoothed with a
+    multiplier bootstrap for dependent data (Shao, 2010); the correction by the distribution of the maximum (Westfall
+    and Young, 1993); correlation by ranks (Iman and Conover, 1982).
     """
     rng = np.random.default_rng(_SEED)
     multipliers = rng.standard_normal((DRAWS, len(reference.histograms.counts)))
@@ -211,7 +226,7 @@ def _spreads(
         known = [v for i in own if (v := varied[i]) is not None]
         df = np.array([max(v.independent - 1, 1.0) for v in known])
         seen, df = squeeze(np.array([v.seen for v in known]), df)
-        for i, v, variance, freedom in zip(own, known, seen, df, strict=True):
+        for i, variance, freedom in zip(own, seen, df, strict=True):
             found[i] = variance * freedom / rng.chisquare(freedom, DRAWS)
     return found
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from core.policy import DriftPolicy
 from monitoring.calibration import Distance, distances, kind_of, least_score
+from monitoring.drawn import scale_of_means
 from monitoring.facts import ColumnDrift, DriftFacts, Kind
 from monitoring.profile import EVERYWHERE, ReferenceProfile
 from monitoring.window import WindowProfile
@@ -80,17 +81,23 @@ def name_moved(
 
     Returns:
         Those whose mean score stands out, with the same share of wrong ones as in a single window; the most important
-        first, see `rank`. A mean of scores varies no more than one of them, however alike the windows are.
+        first, see `rank`.
     """
     told = [each for each in scores if each]
     names = [name for name in (told[-1] if told else ()) if kind_of(name) in called]
     if not names:
         return ()
-    mean = {name: float(np.mean([each[name] for each in told if name in each])) for name in names}
+    own = {name: [each[name] for each in told if name in each] for name in names}
+    mean = {name: float(scale_of_means(len(found)).score(np.mean(found))) for name, found in own.items()}
     level = least_score(np.array(list(mean.values())))
     moved = [
         ColumnDrift(
-            column=name, kind=kind_of(name), effect=0.0, threshold=0.0, importance=importance.get(name, 0.0), score=found
+            column=name,
+            kind=kind_of(name),
+            effect=0.0,
+            threshold=0.0,
+            importance=importance.get(name, 0.0),
+            score=found,
         )
         for name, found in mean.items()
         if found >= level

@@ -105,7 +105,7 @@ def _extrapolate(points: tuple[LossPoint, ...], ahead_s: float) -> tuple[float, 
 
 
 def _half_width(facts: MonitorFacts, factor: float, least: float) -> float:
-    """Of the excess, one window's loss having at least that half-width; without a measured interval nothing is certain."""
+    """Of the excess, one window's loss having that half-width at least; without an interval nothing is certain."""
     seen = facts.performance
     if seen is None or seen.log_loss is None:
         return math.inf
