@@ -165,10 +165,10 @@ class ColumnBins:
         correlated is drawn so.
         """
         if self.kind == "code":
-            return np.r_[np.asarray(self.edges, dtype=np.float64), 0.0, 0.0]
+            return np.asarray([*self.edges, 0.0, 0.0], dtype=np.float64)
         if self.kind == "calibration":
             return self.distance_weights
-        return np.r_[-self.distance_weights[:-1], 0.0]
+        return np.append(-self.distance_weights[:-1], 0.0)
 
     def noise(self, values: Floats, error: Floats, rng: np.random.Generator, draws: int) -> Floats:
         """Errors of a curve by the sampling of rows, (draws, m).

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+import numpy.typing as npt
+from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
 
 from monitoring.drawn import Compared, Drawn, blocks_after, draw_windows, evidence
 from monitoring.facts import Kind
 from monitoring.profile import EVERYWHERE, LABEL, RESIDUAL, SCORE, Histograms, ReferenceProfile
 from monitoring.variation import expected
 from monitoring.window import WindowProfile
+
+Floats = npt.NDArray[np.float64]
 
 # Of the columns named where something did move, how many may be wrong.
 _FALSE_NAMES = 0.1
@@ -109,7 +112,7 @@ def _judged(
     return tuple(judged)
 
 
-def least_score(scores: np.ndarray) -> float:  # type: ignore[type-arg]
+def least_score(scores: Floats) -> float:
     """From which score on columns are named, of those of some columns of which at least one moved, n > 0.
 
     Example:

@@ -88,7 +88,10 @@ def name_moved(
     if not names:
         return ()
     own = {name: [each[name] for each in told if name in each] for name in names}
-    mean = {name: float(scale_of_means(len(found)).score(np.mean(found))) for name, found in own.items()}
+    mean = {
+        name: float(scale_of_means(len(found)).score(np.array(found).mean(keepdims=True))[0])
+        for name, found in own.items()
+    }
     level = least_score(np.array(list(mean.values())))
     moved = [
         ColumnDrift(

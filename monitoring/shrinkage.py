@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import digamma, polygamma
+from scipy.special import digamma, polygamma  # type: ignore[import-untyped]
 
 Floats = npt.NDArray[np.float64]
 
