@@ -160,7 +160,11 @@ def real_power(shifted: int = 3) -> list[Result]:
             week.assign(**{column: _tilted(week[column], _scale(reference, column), rng) for column in names})
             for week in weeks(history, start)
         ]
-        looks = [_look(reference, window) for window in windows]
+        profiles = [WindowProfile(reference).add(window) for window in windows]
+        looks = [find_drift(reference, [window], POLICY) for window in profiles]
+        several = [
+            find_drift(reference, profiles[i : i + POLICY.of], POLICY) for i in range(len(profiles) - POLICY.of + 1)
+        ]
         seen = [bool({found.column for found in look.over} & set(names)) for look in looks]
         numbers = [column for column in history.columns if column not in history.codes]
         bound = afterwards(
@@ -174,6 +178,13 @@ def real_power(shifted: int = 3) -> list[Result]:
             _share(f"{text} seen {knows}", bound.seen),
             _share(f"{text}, those named first", [_first(found, names) for found in looks], 95.0),
             _share(f"{text}, those the furthest {knows}", bound.first),
+            _share(f"{text}, {POLICY.of} weeks of it: called", [bool(found.called) for found in several], 95.0),
+            _share(f"{text}, {POLICY.of} weeks of it: all those named", [set(names) <= set(f.moved) for f in several]),
+            _share(
+                f"{text}, {POLICY.of} weeks of it: those named first",
+                [set(f.moved[:shifted]) == set(names) for f in several],
+                95.0,
+            ),
         ]
     return results
 
