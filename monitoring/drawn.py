@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri  # type: ignore[import-untyped]
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from monitoring.bins import ColumnBins
 from monitoring.profile import ReferenceProfile
@@ -25,6 +25,7 @@ _MARGIN = 0.3
 _TAIL = 0.05
 _FEWEST_INDEPENDENT = 8.0
 _LOW, _HIGH = 0.5, 0.98
+_CERTAIN, _LARGEST = 1e6, 50.0
 _PART, _MOVED = 0.1, 3.5
 _ALIKE, _MEANS = 0.5, 100_000
 
@@ -50,27 +51,37 @@ class Scale:
 
     Args:
         zero: size that becomes 0.
-        unit: size that makes 1 more.
+        unit: size that makes 1 more, near 0.
+        df: degrees of freedom of sizes in such units: the fewer, the larger ones are to be expected.
+
+    Source: what a Student number is to a normal one (Wallace, 1959).
     """
 
     zero: float
     unit: float
+    df: float = _CERTAIN
 
     @classmethod
-    def of(cls, drawn: Floats) -> Scale:
+    def of(cls, drawn: Floats, df: float = _CERTAIN) -> Scale:
         """That of drawn sizes, (draws,), from their median and an upper quantile."""
         low, high = np.quantile(drawn, [_LOW, _HIGH])
-        near, far = float(ndtri((1 + _LOW) / 2)), float(ndtri((1 + _HIGH) / 2))
+        near, far = (float(stdtrit(df, (1 + share) / 2)) for share in (_LOW, _HIGH))
         unit = max(float(high - low) / (far - near), 1e-9)
-        return cls(float(low) - near * unit, unit)
+        return cls(float(low) - near * unit, unit, df)
 
     def score(self, sizes: Floats) -> Floats:
         """Sizes on that scale, of any shape."""
-        return np.asarray((sizes - self.zero) / self.unit)
+        student = (sizes - self.zero) / self.unit
+        return np.asarray(np.sign(student) * self._normal * np.sqrt(self.df * np.log1p(student**2 / self.df)))
 
     def size(self, score: float) -> float:
         """What has that score."""
-        return self.zero + score * self.unit
+        student = np.sqrt(self.df * np.expm1(min((score / self._normal) ** 2 / self.df, _LARGEST)))
+        return self.zero + float(np.sign(score) * student) * self.unit
+
+    @property
+    def _normal(self) -> float:
+        return (8 * self.df + 1) / (8 * self.df + 3)
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,7 @@ def draw_windows(
     picked = rng.integers(0, len(reference.histograms.counts), DRAWS)
     scales, scores = [], np.empty((DRAWS, len(compared)))
     varied = [_variation(reference, window, each) for each in compared]
-    spreads = _spreads(reference, compared, varied, rng)
+    spreads, freedom = _spreads(compared, varied, rng)
     order = _correlated(reference, compared, rng)
     features = {column.name for column in reference.features}
     own: list[float] = []
@@ -178,27 +189,35 @@ def draw_windows(
         column = each.bins
         away = column.noise(each.at.values, each.at.error, rng, DRAWS)
         away = away[np.argsort(away @ column.shift_weights, kind="stable")[order[i]]]
+        df = _CERTAIN
         if found is not None:
             away *= found.share(spreads[i])[:, None]
             moves = multipliers[:, found.starts] @ found.deviations / np.sqrt(len(found.starts))
             moves += found.deviations[np.searchsorted(found.starts[:-1], picked)]
             moves *= (_factor(reference, window, found) * found.scale(spreads[i]) / np.sqrt(2))[:, None]
             away += moves
+            # of a sum of a normal and a Student number, by the share of its variance that is the latter's
+            unsure_part = _power(moves, column) / max(_power(away, column), 1e-30)
+            df = min(freedom[i] / max(unsure_part, 1e-3) ** 2, _CERTAIN)
             if column.name in features:
                 own.append(float((np.abs(moves) @ column.distance_weights).mean()))
         unsure = np.zeros(DRAWS)
         if column.name not in features and own and (found is None or found.independent < _FEWEST_INDEPENDENT):
             unsure = np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
-        scales.append(_scales(column, away, unsure))
+        scales.append(_scales(column, away, unsure, df))
         scores[:, i] = _scored(scales[-1], column, away, unsure)
     return Drawn(tuple(scales), np.max([evidence(scores[:, list(group)]) for group in groups], axis=0))
 
 
-def _scales(column: ColumnBins, away: Floats, unsure: Floats) -> Scales:
+def _power(away: Floats, column: ColumnBins) -> float:
+    return float((away**2).mean(axis=0) @ column.distance_weights)
+
+
+def _scales(column: ColumnBins, away: Floats, unsure: Floats, df: float) -> Scales:
     distance = Scale.of(np.abs(away) @ column.distance_weights + unsure)
     shift = None if column.kind == "code" else Scale.of(np.abs(away @ column.shift_weights) + unsure)
     bare = Scales(distance, shift, Scale(0.0, 1.0))
-    return Scales(distance, shift, Scale.of(_scored(bare, column, away, unsure)))
+    return Scales(distance, shift, Scale.of(_scored(bare, column, away, unsure), df))
 
 
 def _scored(scales: Scales, column: ColumnBins, away: Floats, unsure: Floats) -> Floats:
@@ -214,21 +233,18 @@ def _variation(reference: ReferenceProfile, window: WindowProfile, each: Compare
 
 
 def _spreads(
-    reference: ReferenceProfile,
-    compared: Sequence[Compared],
-    varied: Sequence[Variation | None],
-    rng: np.random.Generator,
-) -> list[Floats]:
-    """The variance that each column's stretches may have, sampling included, of each draw."""
-    found = [np.zeros(DRAWS) for _ in compared]
+    compared: Sequence[Compared], varied: Sequence[Variation | None], rng: np.random.Generator
+) -> tuple[list[Floats], list[float]]:
+    """The variance each column's stretches may have, sampling included, of each draw; and its degrees of freedom."""
+    found, certain = [np.zeros(DRAWS) for _ in compared], [_CERTAIN for _ in compared]
     for segment in dict.fromkeys(each.segment for each in compared):
         own = [i for i, each in enumerate(compared) if each.segment == segment and varied[i] is not None]
         known = [v for i in own if (v := varied[i]) is not None]
         df = np.array([max(v.independent - 1, 1.0) for v in known])
         seen, df = squeeze(np.array([v.seen for v in known]), df)
         for i, variance, freedom in zip(own, seen, df, strict=True):
-            found[i] = variance * freedom / rng.chisquare(freedom, DRAWS)
-    return found
+            found[i], certain[i] = variance * freedom / rng.chisquare(freedom, DRAWS), float(freedom)
+    return found, certain
 
 
 def _correlated(

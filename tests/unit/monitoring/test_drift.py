@@ -40,8 +40,10 @@ def test_columns_that_moved_are_named_the_furthest_first(reference: ReferencePro
     window["minutes"] += 0.2 * 40
     window["miles"] += 0.5 * window["miles"].std()
     found = look(reference, window)
-    assert [column.column for column in found.over] == ["miles", "minutes"]
-    assert [column.effect for column in found.over] == pytest.approx([0.5, 0.2], abs=0.08)
+    named = found.over[:2]  # of all that are named a tenth may be wrong, but they come last
+    assert [column.column for column in named] == ["miles", "minutes"]
+    assert [column.effect for column in named] == pytest.approx([0.5, 0.2], abs=0.08)
+    assert all(column.score < 3 for column in found.over[2:])
     assert all(column.effect > column.threshold and column.kind == "data" for column in found.over)
     assert (found.rows, found.columns, found.called) == (2_000, 7, ())
     assert found.windows_over == {"data": 1, "prediction": 0, "label": 0, "concept": 0}
