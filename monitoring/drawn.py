@@ -28,6 +28,8 @@ _LOW, _HIGH = 0.5, 0.98
 _CERTAIN, _LARGEST = 1e6, 50.0
 _PART, _MOVED = 0.1, 3.5
 _ALIKE, _MEANS = 0.5, 100_000
+# A profile just made must judge as the same one read from its file.
+_STORED_DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,9 @@ def _correlated(
 ) -> list[npt.NDArray[np.int64]]:
     """The rank of each draw of each column, correlated within a segment as the features are."""
     places = {column.name: i for i, column in enumerate(reference.features)}
-    together = np.nan_to_num(reference.correlations)
+    together = np.round(np.nan_to_num(reference.correlations), _STORED_DIGITS)
     values, vectors = np.linalg.eigh(together) if len(together) else (np.zeros(0), np.zeros((0, 0)))
-    root = vectors * np.sqrt(np.maximum(values, 0.0))
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # the one root that changes little with them
     drawn = {s: rng.standard_normal((DRAWS, len(root))) @ root.T for s in dict.fromkeys(c.segment for c in compared)}
     found = []
     for each in compared:
