@@ -39,7 +39,7 @@ def find_drift(
     seen = [{kind_of(found.column) for found in window} for window in over]
     newest = seen[-policy.of :]
     called = tuple(kind for kind in KINDS if is_called([kind in kinds for kinds in seen], policy))
-    scores = [_scores(window) for window in measured]
+    scores = [_scores(window, policy) for window in measured]
     return DriftFacts(
         rows=windows[-1].rows,
         columns=len(measured[-1]),
@@ -122,8 +122,12 @@ def rank(over: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
     return tuple(sorted(over, key=lambda f: (-f.score * weight(f), -f.score, -f.effect, f.segment, f.column)))
 
 
-def _scores(window: Sequence[Distance]) -> dict[str, float]:
-    return {found.column: round(found.score, 2) for found in window if found.segment == EVERYWHERE}
+def _scores(window: Sequence[Distance], policy: DriftPolicy) -> dict[str, float]:
+    return {
+        found.column: round(found.score, 2) if found.value > policy.min_effect else 0.0
+        for found in window
+        if found.segment == EVERYWHERE
+    }
 
 
 def _measure(
