@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.judged_streams import COLUMNS, DAY_US, REFERENCE_DAYS, REFERENCE_ROWS, SHIFTED, START_US, Stream
-from monitoring.drawn import evidence
+from monitoring.scores import evidence
 
 Floats = npt.NDArray[np.float64]
 

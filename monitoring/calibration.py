@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
 
-from monitoring.drawn import Compared, Drawn, blocks_after, draw_windows, evidence
+from monitoring.drawn import Compared, Drawn, blocks_after, draw_windows
 from monitoring.facts import Kind
 from monitoring.profile import EVERYWHERE, LABEL, RESIDUAL, SCORE, Histograms, ReferenceProfile
+from monitoring.scores import evidence
 from monitoring.variation import expected
 from monitoring.window import WindowProfile
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from core.policy import DriftPolicy
 from monitoring.calibration import Distance, distances, kind_of, least_score
-from monitoring.drawn import scale_of_means
 from monitoring.facts import ColumnDrift, DriftFacts, Kind
 from monitoring.profile import EVERYWHERE, ReferenceProfile
+from monitoring.scores import scale_of_means
 from monitoring.window import WindowProfile
 
 KINDS: tuple[Kind, ...] = get_args(Kind)

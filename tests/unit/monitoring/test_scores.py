@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from monitoring.calibration import least_score
-from monitoring.drawn import Scale, evidence
+from monitoring.scores import Scale, evidence
 from monitoring.shrinkage import squeeze
 
 
