@@ -17,6 +17,7 @@ COLUMNS = tuple(f"c{i:02d}" for i in range(30))
 CODES = COLUMNS[24:]
 SHIFTED = COLUMNS[:3]
 REFERENCE_DAYS, REFERENCE_ROWS = 90, 30_000
+_DAY_BY_DAY = 0.7
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,27 +42,41 @@ class Stream:
 
         The first three columns are normal with standard deviation 1.
         """
-        rng = np.random.default_rng([self.seed, draw, 1])
-        at_us = START_US + np.sort(rng.integers(days.start * DAY_US, days.stop * DAY_US, rows))
-        day = (at_us - START_US) // DAY_US
-        values = rng.standard_normal((rows, len(COLUMNS))) + self._ways(int(day.max()) + 1)[day]
-        values[:, : len(SHIFTED)] += shift
+        at_us, values = self.latent(days, rows, draw, shift)
         values[:, 8:16] = np.exp(values[:, 8:16])
         values[:, 16:24] = np.maximum(values[:, 16:24], 0.0)
         values[:, 24:] = np.floor(4 + 2 * values[:, 24:]).clip(0, 9)
         table = pd.DataFrame(values.astype(np.float32), columns=list(COLUMNS))
         return table.assign(at=pd.to_datetime(at_us, unit="us", utc=True))
 
+    def latent(self, days: range, rows: int, draw: int, shift: float = 0.0) -> tuple[npt.NDArray[np.int64], Floats]:
+        """Moments of those rows, and the normal numbers their columns are made of, (rows, 30)."""
+        rng = np.random.default_rng([self.seed, draw, 1])
+        at_us = START_US + np.sort(rng.integers(days.start * DAY_US, days.stop * DAY_US, rows))
+        day = (at_us - START_US) // DAY_US
+        values = rng.standard_normal((rows, len(COLUMNS))) + self._ways(int(day.max()) + 1)[day]
+        values[:, : len(SHIFTED)] += shift
+        return at_us, values
+
+    def wave(self, day: npt.NDArray[np.int64]) -> Floats:
+        """What the weekly wave adds on some days, (days, 30)."""
+        phase = np.random.default_rng([self.seed, 2]).uniform(0, 2 * np.pi, len(COLUMNS))
+        return np.asarray(self.season * np.sin(2 * np.pi * day[:, None] / 7 + phase))
+
+    def variance_of_mean(self, days: int) -> float:
+        """Of what so many days in a row add on average, the wave left out."""
+        apart = np.arange(1, days)
+        return float(self.ar**2 / days * (1 + 2 * ((1 - apart / days) * _DAY_BY_DAY**apart).sum()))
+
     def _ways(self, days: int) -> Floats:
         """What each day adds to each column, (days, 30); the same for every draw."""
         rng = np.random.default_rng([self.seed, 2])
-        phase = rng.uniform(0, 2 * np.pi, len(COLUMNS))
-        steps = rng.standard_normal((2_000, len(COLUMNS))) * np.sqrt(1 - 0.7**2)
+        rng.uniform(0, 2 * np.pi, len(COLUMNS))  # the phases of `wave`
+        steps = rng.standard_normal((2_000, len(COLUMNS))) * np.sqrt(1 - _DAY_BY_DAY**2)
         ways = np.zeros_like(steps)
         for i in range(1, days):
-            ways[i] = 0.7 * ways[i - 1] + steps[i]
-        week = np.sin(2 * np.pi * np.arange(days)[:, None] / 7 + phase)
-        return self.ar * ways[:days] + self.season * week
+            ways[i] = _DAY_BY_DAY * ways[i - 1] + steps[i]
+        return self.ar * ways[:days] + self.wave(np.arange(days))
 
 
 @dataclass(frozen=True)

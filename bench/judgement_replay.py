@@ -1,25 +1,27 @@
 """Policies on the past: three years of `taxi_tip` under nine of them, and the same where nothing drifts.
 
 Without drift means: the days of `taxi_tip` in another order, so that whatever changed from month to month is spread
-evenly; and those of `flight_delay`, likewise. Weekdays stay weekdays.
+evenly; and those of `flight_delay`, likewise, the readings of the weather with them. Weekdays stay weekdays.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from bench.measure import Result
 from bench.peers import ROOT
 from core.discovery import load_use_case
 from core.settings import Settings
-from core.use_case import History
+from core.use_case import History, UseCase
+from features.definitions import BatchView, ParquetTable
 from flows.replay import run_replay
 from flows.replay_inputs import ReplayInputs, ReplaySpec, made_of
 from monitoring.replay.course import Course, Step, losses_of
@@ -42,8 +44,11 @@ def run() -> list[Result]:
         results = taxi(run_replay(spec, settings), spec)
         for name, since in _SHUFFLED.items():
             declared = load_use_case(ROOT / "models" / f"{name}.py")
-            history = shuffled_days(declared.use_case.history(ROOT / "data"))
-            wanted = replace(spec, use_case=name, policies=(*_TRIGGERED, "monthly"), since=since)
+            past = declared.use_case.history(ROOT / "data")
+            order = DayOrder.of(past)
+            data = _shuffled_tables(declared.use_case, ROOT / "data", Path(folder) / name, order)
+            wanted = replace(spec, use_case=name, policies=(*_TRIGGERED, "monthly"), since=since, data_dir=data)
+            history = shuffled_days(past, order)
             results += without_drift(f"{name}, days shuffled", made_of(wanted, declared, history))
     return results
 
@@ -124,22 +129,57 @@ def _beyond(inputs: ReplayInputs, courses: Sequence[Course]) -> tuple[int, int]:
     return beyond, len(seen)
 
 
-def shuffled_days(past: History, seed: int = _SEED) -> History:
+@dataclass(frozen=True)
+class DayOrder:
+    """Days in another order, weekdays with weekdays.
+
+    Args:
+        first: day since 1970.
+        place: of each day since then, which one it becomes, (days + 1,).
+    """
+
+    first: int
+    place: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, past: History, seed: int = _SEED) -> DayOrder:
+        """Some order of the days in which something was asked."""
+        first = int(past.requests["at"].iloc[0].value // 1000 // _DAY_US)
+        days = int(past.requests["at"].iloc[-1].value // 1000 // _DAY_US) - first + 1
+        rng, place = np.random.default_rng(seed), np.arange(days + 1)
+        for weekday in range(7):
+            own = np.arange(weekday, days, 7)
+            place[own] = rng.permutation(own)
+        return cls(first, place)
+
+    def moved(self, frame: pd.DataFrame, at: str = "at") -> pd.DataFrame:
+        """The rows of each day on the day it becomes, at the same time; days outside stay."""
+        at_us = pd.to_datetime(frame[at], utc=True).astype("datetime64[us, UTC]").astype("int64").to_numpy()
+        day = at_us // _DAY_US - self.first
+        inside = (day >= 0) & (day < len(self.place))
+        fresh = at_us + np.where(inside, self.place[np.clip(day, 0, len(self.place) - 1)] - day, 0) * _DAY_US
+        moments = pd.to_datetime(fresh, unit="us", utc=True).astype("datetime64[us, UTC]")
+        return frame.assign(**{at: moments}).sort_values(at, kind="stable").reset_index(drop=True)
+
+
+def _shuffled_tables(use_case: UseCase, source: Path, target: Path, order: DayOrder) -> Path:
+    """A folder with the tables that features are read from, their days in that order; those without time as they are.
+
+    Else the weather would go on from winter to summer over flights that do not, which is drift.
+    """
+    for view in use_case.features.views:
+        table = view.source if isinstance(view, BatchView) else None
+        if not isinstance(table, ParquetTable):
+            continue
+        rows, file = pd.read_parquet(source / table.path), target / table.path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (rows if table.at is None else order.moved(rows, table.at)).to_parquet(file)
+    return target
+
+
+def shuffled_days(past: History, order: DayOrder | None = None) -> History:
     """The same history with its days in another order; the time of day stays, weekdays with weekdays."""
-    first = int(past.requests["at"].iloc[0].value // 1000 // _DAY_US)
-    days = int(past.requests["at"].iloc[-1].value // 1000 // _DAY_US) - first + 1
-    rng, place = np.random.default_rng(seed), np.arange(days + 1)
-    for weekday in range(7):
-        own = np.arange(weekday, days, 7)
-        place[own] = rng.permutation(own)
-
-    def moved(frame: pd.DataFrame) -> pd.DataFrame:
-        at_us = frame["at"].astype("datetime64[us, UTC]").astype("int64").to_numpy()
-        day = at_us // _DAY_US
-        fresh = at_us + (place[np.clip(day - first, 0, days)] - (day - first)) * _DAY_US
-        at = pd.to_datetime(fresh, unit="us", utc=True).astype("datetime64[us, UTC]")
-        return frame.assign(at=at).sort_values("at", kind="stable").reset_index(drop=True)
-
+    moved = (order or DayOrder.of(past)).moved
     # what is known of a question after midnight moves with its own day: labels and events follow their question
     asked = past.requests.set_index("key")["at"]
     requests = moved(past.requests)

@@ -138,7 +138,7 @@ def _watched(trigger: Trigger, facts: MonitorFacts, policy: Policy) -> tuple[boo
     if isinstance(trigger, EstimatedDrop):
         return _estimate(trigger.by, facts, policy)
     assert isinstance(trigger, WorthIt)
-    return _worth(trigger, facts)
+    return _worth(trigger, facts, policy)
 
 
 def _drift(trigger: Drift, facts: MonitorFacts) -> tuple[bool, str]:
@@ -154,7 +154,9 @@ def _drift(trigger: Drift, facts: MonitorFacts) -> tuple[bool, str]:
     first = ", ".join(
         f"{c.column}{f' where {c.segment}' if c.segment else ''} {c.effect:.2f} of {c.threshold:.2f}" for c in columns
     )
-    return True, f"{', '.join(called)} drift is called{f' ({first})' if first else ''}"
+    together = ", ".join(seen.moved[:_SHOWN])
+    named = f"; the newest windows together name {together}" if together else ""
+    return True, f"{', '.join(called)} drift is called{f' ({first})' if first else ''}{named}"
 
 
 def _performance(by: float, facts: MonitorFacts, policy: Policy) -> tuple[bool, str]:
@@ -198,10 +200,10 @@ def _risen(what: str, seen: tuple[Interval, int], reference: tuple[float, int], 
     return least > by, reason
 
 
-def _worth(trigger: WorthIt, facts: MonitorFacts) -> tuple[bool, str]:
+def _worth(trigger: WorthIt, facts: MonitorFacts, policy: Policy) -> tuple[bool, str]:
     if facts.retrain_s is None:
         return False, "what a retrain costs is unknown, as none was measured yet"
-    gain = expect_gain(facts)
+    gain = expect_gain(facts, policy.gate.confidence)
     if gain is None:
         return False, "what a retrain would gain is unknown, as no loss was measured yet"
     cost = facts.retrain_s * trigger.nats_per_compute_s

@@ -156,6 +156,20 @@ class ColumnBins:
         steps = np.minimum(np.diff(edges), _WIDEST_SD)
         return np.asarray(np.r_[(np.r_[_OUTSIDE_SD, steps] + np.r_[steps, _OUTSIDE_SD]) / 2, 1.0])
 
+    @cached_property
+    def shift_weights(self) -> Floats:
+        """What a difference of each number of two curves, its sign kept, adds to how far the column has gone up, (m,).
+
+        Numbers: the difference of means, in standard deviations. Calibration: that of the positive shares given the
+        score, in those of the label. Codes go nowhere, but are taken as the numbers they are, so that what is
+        correlated is drawn so.
+        """
+        if self.kind == "code":
+            return np.asarray([*self.edges, 0.0, 0.0], dtype=np.float64)
+        if self.kind == "calibration":
+            return self.distance_weights
+        return np.append(-self.distance_weights[:-1], 0.0)
+
     def noise(self, values: Floats, error: Floats, rng: np.random.Generator, draws: int) -> Floats:
         """Errors of a curve by the sampling of rows, (draws, m).
 

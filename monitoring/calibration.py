@@ -1,4 +1,4 @@
-"""Which distances are to be expected without drift, for a window of a given size at a given place of the week."""
+"""Which columns of a window are further from the reference than windows without drift are."""
 
 from __future__ import annotations
 
@@ -7,24 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
 
-from monitoring.bins import ColumnBins
-from monitoring.profile import Histograms, ReferenceProfile
-from monitoring.variation import Expected, Variation, expected, growth, variation
+from monitoring.drawn import Compared, Drawn, blocks_after, draw_windows
+from monitoring.facts import Kind
+from monitoring.profile import EVERYWHERE, LABEL, RESIDUAL, SCORE, Histograms, ReferenceProfile
+from monitoring.scores import evidence
+from monitoring.variation import expected
 from monitoring.window import WindowProfile
 
 Floats = npt.NDArray[np.float64]
 
-DRAWS = 2000
-# The chance asked for is a promise, and thresholds are estimates: they are set for a tenth of it.
-_MARGIN = 0.1
-_TAIL = 0.05
-_SEED = 20_260_101
-_FEWEST_INDEPENDENT = 8.0
+# Of the columns named where something did move, how many may be wrong.
+_FALSE_NAMES = 0.1
+_KIND_OF: dict[str, Kind] = {SCORE: "prediction", LABEL: "label", RESIDUAL: "concept"}
 _ROUNDED = 0.1
 _MUCH = 0.2
 _PER_DOUBLING = 4
-EVERYWHERE = ""
+
+
+def kind_of(column: str) -> Kind:
+    """Which kind of drift it is when a column moves."""
+    return _KIND_OF.get(column, "data")
 
 
 @dataclass(frozen=True)
@@ -36,123 +40,92 @@ class Distance:
         column: its name.
         value: the distance, see `ColumnBins.distance_weights`.
         rows: of the window that count.
-        threshold: reached by any of all columns and segments with the probability asked for.
+        limit: the distance that by itself raises an alarm.
+        threshold: the distance from which on it is named, not above `limit`.
+        score: how far out of the ordinary the distance is, in standard deviations of a normal number.
+        over: whether its group is raised, and it is named.
     """
 
     segment: str
     column: str
     value: float
     rows: int
+    limit: float
     threshold: float
+    score: float
+    over: bool
 
 
 def distances(
-    reference: ReferenceProfile, window: WindowProfile, *, false_alarms: float, min_rows: int
+    reference: ReferenceProfile,
+    window: WindowProfile,
+    *,
+    false_alarms: float,
+    min_rows: int,
 ) -> tuple[Distance, ...]:
-    """The distance of every column in every segment with enough rows, and its threshold.
+    """The distance of every column in every segment with enough rows, and which of them moved.
+
+    The columns of a segment and a kind are a group. Groups are raised by what their columns say together, with one
+    limit for all groups. In a raised group those are named of which a tenth is expected to be wrong.
 
     Args:
         reference: of the version.
         window: of its predictions.
-        false_alarms: probability that any distance of a window without drift reaches its threshold, in (0, 1).
+        false_alarms: probability that any group of a window without drift is raised, in (0, 1).
         min_rows: fewest rows, of reference and window alike, to compare a column.
+
+    Source: Benjamini and Hochberg (1995) for who is named.
     """
-    found: list[tuple[str, ColumnBins, Expected]] = []
+    found: list[Compared] = []
     for segment, ours, theirs in _scopes(reference, window):
         for column in reference.bins:
             rows = (int(side.of(column.name).sum()) for side in (ours, theirs))
             if min(rows) >= min_rows:
                 at = expected(column, theirs, reference.grid, reference.first_block, ours)
-                found.append((segment, column, at))
+                found.append(Compared(segment, column, at))
     if not found:
         return ()
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i, each in enumerate(found):
+        groups.setdefault((each.segment, kind_of(each.bins.name)), []).append(i)
     key = (_bucket(found), window.blocks, _places(window), _long_after(reference, window))
     if key not in reference.calibrated:
-        reference.calibrated[key] = draw_windows(reference, window, found)
-    limits = reference.calibrated[key].limits(false_alarms)
-    return tuple(
-        Distance(segment, column.name, _distance(column, at), at.rows, limit)
-        for (segment, column, at), limit in zip(found, limits, strict=True)
-    )
+        reference.calibrated[key] = draw_windows(reference, window, found, list(groups.values()))
+    return _judged(found, list(groups.values()), reference.calibrated[key], false_alarms)
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """Distances of windows without drift.
+def _judged(
+    found: Sequence[Compared], groups: Sequence[Sequence[int]], drawn: Drawn, false_alarms: float
+) -> tuple[Distance, ...]:
+    limit = drawn.limit(false_alarms)
+    scores = np.array([float(s.score(c.away, c.bins)) for c, s in zip(found, drawn.scales, strict=True)])
+    raised = [group for group in groups if evidence(scores[list(group)]) > limit]
+    named = sorted({i for group in raised for i in group}, key=lambda i: -scores[i])
+    level = least_score(scores[named]) if named else limit
+    judged = []
+    for i, (each, scales) in enumerate(zip(found, drawn.scales, strict=True)):
+        value = float(np.abs(each.away) @ each.bins.distance_weights)
+        alone, needed = (scales.distance_at(score, each.away, each.bins) for score in (limit, min(level, limit)))
+        over = i in named and bool(scores[i] >= level)
+        judged.append(
+            Distance(each.segment, each.bins.name, value, each.at.rows, alone, needed, float(scores[i]), over)
+        )
+    return tuple(judged)
 
-    Args:
-        mean: of each column's.
-        sd: likewise.
-        most: the largest standardised distance of each draw.
+
+def least_score(scores: Floats) -> float:
+    """From which score on columns are named, of those of some columns of which at least one moved, n > 0.
+
+    Example:
+        >>> bool(least_score(np.array([5.0, 4.0, 0.5, 0.1])) < 4.0)
+        True
     """
-
-    mean: Floats
-    sd: Floats
-    most: Floats
-
-    def limits(self, false_alarms: float) -> tuple[float, ...]:
-        """For each column, what it exceeds when the largest excess is that rare.
-
-        Source: the exponential tail of a maximum beyond a high threshold (Pickands, 1975), so that chances are read off
-        that few draws reach.
-        """
-        high = float(np.quantile(self.most, 1 - _TAIL))
-        beyond = float((self.most[self.most > high] - high).mean())
-        most = high + beyond * max(float(np.log(_TAIL / (_MARGIN * false_alarms))), 0.0)
-        return tuple(float(limit) for limit in self.mean + most * self.sd)
-
-
-def draw_windows(
-    reference: ReferenceProfile, window: WindowProfile, compared: Sequence[tuple[str, ColumnBins, Expected]]
-) -> Drawn:
-    """Draw windows without drift, from which to read off what no column exceeds but with some probability.
-
-    A drawn window deviates from the expected one by the error of sampling its rows and the reference's, and by a random
-    combination of what the reference's own stretches deviate by, the same for all columns, so that columns that move
-    together count as one. Few stretches say little of their spread: no column is taken to be much stiller than the
-    others. The largest standardised distance over all columns corrects for their number.
-
-    Source: the multiplier bootstrap for dependent data (Shao, 2010, "The dependent wild bootstrap"); the correction by
-    the distribution of the maximum (Westfall and Young, 1993).
-    """
-    rng = np.random.default_rng(_SEED)
-    multipliers = rng.standard_normal((DRAWS, len(reference.histograms.counts)))
-    varied = [_variation(reference, window, segment, column) for segment, column, _ in compared]
-    features = {column.name for column in reference.features}
-    typical = [v.own for (segment, c, _), v in zip(compared, varied, strict=True) if v and c.name in features]
-    usual = max(float(np.median(typical)), 0.0) if typical else 0.0
-    drawn, own = [], []
-    for (_, column, at), found in zip(compared, varied, strict=True):
-        weights, noise = column.distance_weights, column.noise(at.values, at.error, rng, DRAWS)
-        if found is not None:
-            moves = multipliers[:, found.starts] @ found.beyond_sampling(usual)
-            moves *= _factor(reference, window, found)
-            noise += moves
-            if column.name in features:
-                own.append(float((np.abs(moves) @ weights).mean()))
-        drawn.append(np.abs(noise) @ weights)
-        if column.name not in features and own and (found is None or found.independent < _FEWEST_INDEPENDENT):
-            drawn[-1] += np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
-    found_distances = np.stack(drawn, axis=1)
-    mean, sd = found_distances.mean(axis=0), np.maximum(found_distances.std(axis=0), 1e-9)
-    return Drawn(mean, sd, ((found_distances - mean) / sd).max(axis=1))
-
-
-def _variation(
-    reference: ReferenceProfile, window: WindowProfile, segment: str, column: ColumnBins
-) -> Variation | None:
-    theirs = reference.segments[segment] if segment else reference.histograms
-    return variation(column, theirs, reference.grid, reference.first_block, window.blocks)
-
-
-def _factor(reference: ReferenceProfile, window: WindowProfile, found: Variation) -> float:
-    """What a sum of the stretches' deviations, each times a standard normal number, is to be multiplied by.
-
-    The mean of a window of several stretches varies less; that of a reference of few stretches has an error of its own.
-    """
-    within = found.blocks / max(window.blocks, found.blocks) + 1 / found.independent
-    wanders = growth(found, len(reference.histograms.counts), _blocks_after(reference, window))
-    return wanders * float(np.sqrt(within / len(found.starts)))
+    ordered = np.sort(scores)[::-1]
+    allowed = _FALSE_NAMES * np.arange(1, ordered.size + 1) / ordered.size
+    passed = np.flatnonzero(2 * ndtr(-ordered) <= allowed)
+    if not passed.size:
+        return float(ordered[0])
+    return min(float(-ndtri(allowed[passed[-1]] / 2)), float(ordered[0]))
 
 
 def _scopes(reference: ReferenceProfile, window: WindowProfile) -> list[tuple[str, Histograms, Histograms]]:
@@ -160,27 +133,14 @@ def _scopes(reference: ReferenceProfile, window: WindowProfile) -> list[tuple[st
     return everywhere + [(name, window.segment(name), theirs) for name, theirs in reference.segments.items()]
 
 
-def _distance(column: ColumnBins, at: Expected) -> float:
-    away = np.abs(np.nan_to_num(at.window.values, nan=0.0) - at.values)
-    there = at.window.rows > 0
-    return float(away[there] @ column.distance_weights[there])
-
-
-def _blocks_after(reference: ReferenceProfile, window: WindowProfile) -> float:
-    if window.from_us is None or window.to_us is None:
-        return 0.0
-    middle = (window.from_us + window.to_us - reference.from_us - reference.to_us) / 2
-    return middle / (reference.grid.block_s * 1e6)
-
-
 def _long_after(reference: ReferenceProfile, window: WindowProfile) -> int:
     """How far it lies after the reference, roughly, on a scale of ratios."""
-    return int(_PER_DOUBLING * np.log2(1 + abs(_blocks_after(reference, window)) / len(reference.histograms.counts)))
+    return int(_PER_DOUBLING * np.log2(1 + abs(blocks_after(reference, window)) / len(reference.histograms.counts)))
 
 
-def _bucket(compared: Sequence[tuple[str, ColumnBins, Expected]]) -> tuple[tuple[str, str, int], ...]:
+def _bucket(compared: Sequence[Compared]) -> tuple[tuple[str, str, int], ...]:
     """Sizes of windows that share their thresholds."""
-    return tuple((segment, column.name, int(np.log(at.rows + 1) / _ROUNDED)) for segment, column, at in compared)
+    return tuple((each.segment, each.bins.name, int(np.log(each.at.rows + 1) / _ROUNDED)) for each in compared)
 
 
 def _places(window: WindowProfile) -> tuple[bool, ...]:

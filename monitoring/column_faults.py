@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.bins import ColumnBins
-from monitoring.calibration import EVERYWHERE, Distance
+from monitoring.calibration import Distance
 from monitoring.facts import Fault
 from monitoring.magnitudes import best_scale, gaps
-from monitoring.profile import ReferenceProfile
+from monitoring.profile import EVERYWHERE, ReferenceProfile
 from monitoring.swaps import find_swaps
 from monitoring.window import WindowProfile
 
@@ -44,14 +44,14 @@ def find_column_faults(
     Args:
         reference: of the version that answered.
         window: of its predictions.
-        compare: gives distances and rare thresholds of its columns; asked only where a column looks changed, for
-            thresholds are what takes time.
+        compare: gives distances and rare limits of its columns; asked only where a column looks changed, for
+            limits are what takes time.
     """
 
     @cache
     def moved() -> Mapping[str, float]:
         compared = (found for found in compare() if found.segment == EVERYWHERE)
-        return {found.column: found.value / max(found.threshold, 1e-9) for found in compared}
+        return {found.column: found.value / max(found.limit, 1e-9) for found in compared}
 
     apart = gaps(window.magnitudes, reference.magnitudes)
     swapped = list(find_swaps(reference, window, apart, moved))

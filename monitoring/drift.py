@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
+import numpy as np
+
 from core.policy import DriftPolicy
-from monitoring.calibration import Distance, distances
+from monitoring.calibration import Distance, distances, kind_of, least_score
 from monitoring.facts import ColumnDrift, DriftFacts, Kind
-from monitoring.profile import LABEL, RESIDUAL, SCORE, ReferenceProfile
+from monitoring.profile import EVERYWHERE, ReferenceProfile
+from monitoring.scores import scale_of_means
 from monitoring.window import WindowProfile
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_KIND_OF: dict[str, Kind] = {SCORE: "prediction", LABEL: "label", RESIDUAL: "concept"}
 MIN_ROWS = 100
 
 
@@ -34,14 +36,18 @@ def find_drift(
         return DriftFacts(rows=0, columns=0)
     measured = [_measure(reference, window, policy, min_rows) for window in windows]
     over = [[found for found in window if _is_over(found, policy)] for window in measured]
-    seen = [{_kind(found) for found in window} for window in over]
+    seen = [{kind_of(found.column) for found in window} for window in over]
     newest = seen[-policy.of :]
+    called = tuple(kind for kind in KINDS if is_called([kind in kinds for kinds in seen], policy))
+    scores = [_scores(window, policy) for window in measured]
     return DriftFacts(
         rows=windows[-1].rows,
         columns=len(measured[-1]),
         over=rank([_column_drift(reference, found, policy) for found in over[-1]]),
         windows_over={kind: sum(kind in kinds for kinds in newest) for kind in KINDS},
-        called=tuple(kind for kind in KINDS if is_called([kind in kinds for kinds in seen], policy)),
+        called=called,
+        scores=scores[-1],
+        moved=name_moved(scores[-policy.of :], called, reference.importance),
     )
 
 
@@ -63,8 +69,47 @@ def is_called(over: Sequence[bool], policy: DriftPolicy) -> bool:
     return called
 
 
+def name_moved(
+    scores: Sequence[Mapping[str, float]], called: Sequence[Kind], importance: Mapping[str, float]
+) -> tuple[str, ...]:
+    """Which columns moved, by several windows together: what one leaves to chance, the next ones tell.
+
+    Args:
+        scores: of each column in the newest windows.
+        called: kinds of drift that are; columns of others are not named.
+        importance: of the features; empty if unknown.
+
+    Returns:
+        Those whose mean score stands out, with the same share of wrong ones as in a single window; the most important
+        first, see `rank`.
+    """
+    told = [each for each in scores if each]
+    names = [name for name in (told[-1] if told else ()) if kind_of(name) in called]
+    if not names:
+        return ()
+    own = {name: [each[name] for each in told if name in each] for name in names}
+    mean = {
+        name: float(scale_of_means(len(found)).score(np.array(found).mean(keepdims=True))[0])
+        for name, found in own.items()
+    }
+    level = least_score(np.array(list(mean.values())))
+    moved = [
+        ColumnDrift(
+            column=name,
+            kind=kind_of(name),
+            effect=0.0,
+            threshold=0.0,
+            importance=importance.get(name, 0.0),
+            score=found,
+        )
+        for name, found in mean.items()
+        if found >= level
+    ]
+    return tuple(column.column for column in rank(moved))
+
+
 def rank(over: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
-    """Those that matter most first: by effect and importance; where no importance is known, by effect."""
+    """Those that matter most first: by score and importance; where no importance is known, by score."""
     known = any(found.importance > 0 for found in over)
     features = sum(found.kind == "data" for found in over)
     usual = max((found.importance for found in over), default=0.0) or 1.0
@@ -74,7 +119,15 @@ def rank(over: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
             return usual
         return found.importance
 
-    return tuple(sorted(over, key=lambda f: (-f.effect * weight(f), -f.effect, f.segment, f.column)))
+    return tuple(sorted(over, key=lambda f: (-f.score * weight(f), -f.score, -f.effect, f.segment, f.column)))
+
+
+def _scores(window: Sequence[Distance], policy: DriftPolicy) -> dict[str, float]:
+    return {
+        found.column: round(found.score, 2) if found.value > policy.min_effect else 0.0
+        for found in window
+        if found.segment == EVERYWHERE
+    }
 
 
 def _measure(
@@ -86,19 +139,16 @@ def _measure(
 
 
 def _is_over(found: Distance, policy: DriftPolicy) -> bool:
-    return found.value > max(found.threshold, policy.min_effect)
-
-
-def _kind(found: Distance) -> Kind:
-    return _KIND_OF.get(found.column, "data")
+    return found.over and found.value > policy.min_effect
 
 
 def _column_drift(reference: ReferenceProfile, found: Distance, policy: DriftPolicy) -> ColumnDrift:
     return ColumnDrift(
         column=found.column,
-        kind=_kind(found),
+        kind=kind_of(found.column),
         effect=found.value,
         threshold=max(found.threshold, policy.min_effect),
         importance=reference.importance.get(found.column, 0.0),
         segment=found.segment,
+        score=round(found.score, 2),
     )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from statistics import NormalDist
 
 import numpy as np
 
 from monitoring.facts import Interval, LossPoint, MonitorFacts
 
 _NEWEST = 4  # windows: a trend of more smooths away what began lately
+_TELLING = 6  # windows from which on their losses say by how much windows differ
+_CHI2_MEDIAN = 0.4549  # of one degree of freedom
 _DAY_S = 86_400.0
 _NEARLY = 0.9  # a window's last row comes a little before its end
 
@@ -34,7 +37,7 @@ class Gain:
         return max(0.0, self.per_row.low) * self.rows
 
 
-def expect_gain(facts: MonitorFacts) -> Gain | None:
+def expect_gain(facts: MonitorFacts, confidence: float = 0.95) -> Gain | None:
     """Expect the loss above the reference to go on as it came.
 
     A straight line through the newest windows, weighted by their rows, gives the loss at the middle of the time until
@@ -44,6 +47,7 @@ def expect_gain(facts: MonitorFacts) -> Gain | None:
 
     Args:
         facts: with the losses of the windows so far, the performance in the newest and the version's reference.
+        confidence: of the interval of the newest window's loss, in (0, 1).
 
     Returns:
         None if the reference or every loss is unknown.
@@ -52,15 +56,15 @@ def expect_gain(facts: MonitorFacts) -> Gain | None:
     if reference is None or not points or not math.isfinite(reference):
         return None
     ahead_s = facts.look_every_s / 2
-    expected, factor = _extrapolate(points, ahead_s)
-    half = _half_width(facts, factor)
+    expected, factor = _extrapolate(points[-_NEWEST:], ahead_s)
+    half = _half_width(facts, factor, _unlike(points) * NormalDist().inv_cdf((1 + confidence) / 2))
     excess = expected - reference
     per_row = Interval(value=excess, low=excess - half, high=excess + half)
     return Gain(per_row, facts.rows_per_day * facts.look_every_s / _DAY_S)
 
 
 def _apart(facts: MonitorFacts) -> tuple[LossPoint, ...]:
-    """The newest points of windows that do not overlap: looks may be more frequent than windows are long."""
+    """The points of windows that do not overlap: looks may be more frequent than windows are long."""
     seen = facts.performance
     span = seen.to_at - seen.from_at if seen and seen.from_at and seen.to_at else timedelta(0)
     kept: list[LossPoint] = []
@@ -68,7 +72,20 @@ def _apart(facts: MonitorFacts) -> tuple[LossPoint, ...]:
         is_own = point.version in (None, facts.version)
         if is_own and point.rows > 0 and (not kept or kept[-1].at - point.at >= _NEARLY * span):
             kept.append(point)
-    return tuple(reversed(kept[:_NEWEST]))
+    return tuple(reversed(kept))
+
+
+def _unlike(points: tuple[LossPoint, ...]) -> float:
+    """Standard deviation of a window's loss, as windows differ from the ones before them; 0 if they are too few.
+
+    A window's own interval knows only how its rows differ. What makes one week harder than the next, such as a storm,
+    would else be taken for a loss that stays. A trend or a single jump changes the median of the steps little.
+    Source: the variance by successive differences (von Neumann, 1941).
+    """
+    if len(points) < _TELLING:
+        return 0.0
+    steps = np.diff([point.log_loss for point in points])
+    return float(np.sqrt(np.median(steps**2) / _CHI2_MEDIAN / 2))
 
 
 def _extrapolate(points: tuple[LossPoint, ...], ahead_s: float) -> tuple[float, float]:
@@ -88,14 +105,14 @@ def _extrapolate(points: tuple[LossPoint, ...], ahead_s: float) -> tuple[float, 
     return mean + slope * (ahead_s - middle), 1 / total + (ahead_s - middle) ** 2 / spread
 
 
-def _half_width(facts: MonitorFacts, factor: float) -> float:
-    """Of the excess; without a measured interval nothing is certain."""
+def _half_width(facts: MonitorFacts, factor: float, least: float) -> float:
+    """Of the excess, one window's loss having that half-width at least; without an interval nothing is certain."""
     seen = facts.performance
     if seen is None or seen.log_loss is None:
         return math.inf
-    found = seen.log_loss
-    expected = (found.value - found.low) * math.sqrt(factor * seen.rows)
-    return math.hypot(expected, reference_half(found, seen.rows, facts.reference_rows))
+    half = max(seen.log_loss.value - seen.log_loss.low, least)
+    of_reference = math.sqrt(seen.rows / facts.reference_rows) if facts.reference_rows else 0.0
+    return half * math.hypot(math.sqrt(factor * seen.rows), of_reference)
 
 
 def reference_half(seen: Interval, rows: int, reference_rows: int) -> float:

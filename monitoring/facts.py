@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -99,9 +99,11 @@ class ColumnDrift:
         column: its name, or ``score``, ``label``, ``residual``.
         kind: of drift.
         effect: distance, in standard deviations of the reference or as it is defined for codes.
-        threshold: the largest distance to be expected without drift.
+        threshold: from which distance on it was named.
         importance: of the feature to the version, in [0, 1]; 0 if unknown.
         segment: in which segment; empty: everywhere.
+        score: how far out of the ordinary the effect is, in standard deviations of a normal number; 0 if it was not
+            recorded.
     """
 
     column: str
@@ -110,6 +112,7 @@ class ColumnDrift:
     threshold: float
     importance: float = 0.0
     segment: str = ""
+    score: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,9 @@ class DriftFacts:
         over: those over their thresholds in this window, the most important first.
         windows_over: of the newest windows, how many had any over its threshold, by kind.
         called: kinds of drift that are called, by k of n windows with hysteresis.
+        scores: of every column everywhere in this window, see `ColumnDrift`; 0 for effects too small to be worth an
+            alarm; empty if they were not recorded.
+        moved: columns of the called kinds that the newest windows together show moved, the most important first.
     """
 
     rows: int
@@ -129,6 +135,8 @@ class DriftFacts:
     over: tuple[ColumnDrift, ...] = ()
     windows_over: dict[Kind, int] | None = None
     called: tuple[Kind, ...] = ()
+    scores: dict[str, float] = field(default_factory=dict)
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

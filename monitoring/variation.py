@@ -19,7 +19,6 @@ _BLOCKS_A_CELL = 3
 _YEAR_S = 330 * DAY_S
 _PERSISTENT = 0.5
 _MAX_GROWTH = 4.0
-_ONE_IN_TEN = -1.2816
 
 
 @dataclass(frozen=True)
@@ -51,27 +50,27 @@ class Variation:
         """Variance beyond sampling; below 0 where chance has it so."""
         return self.seen - self.sampled
 
-    @property
-    def most(self) -> float:
-        """The largest variance beyond sampling that would as rarely as once in ten let so little be seen.
-
-        Source: the chi-square limit of a variance, its quantile by Wilson and Hilferty (1931).
-        """
-        df = max(self.independent - 1, 1.0)
-        quantile = max(1 - 2 / (9 * df) + _ONE_IN_TEN * np.sqrt(2 / (9 * df)), 0.1) ** 3
-        return self.seen / float(quantile) - self.sampled
-
-    def beyond_sampling(self, usual: float = 0.0) -> Floats:
-        """The deviations, scaled to the variance that is the column's own.
+    def scale(self, seen: Floats | float) -> Floats:
+        """What the deviations are to be multiplied by to have a variance that is the column's own, of the shape given.
 
         Args:
-            usual: variance of the other columns beyond sampling: what this one is taken to have unless it shows more,
-                or so little that it cannot be.
+            seen: the variance that they are taken to have, sampling included.
         """
-        if self.seen <= 0:
-            return np.zeros_like(self.deviations)
-        variance = max(self.own, min(usual, self.most), 0.0)
-        return self.deviations * float(np.sqrt(variance / self.seen))
+        own = np.maximum(np.asarray(seen, dtype=np.float64) - self.sampled, 0.0)
+        return np.asarray(np.sqrt(own / self.seen)) if self.seen > 0 else np.zeros_like(own)
+
+    def share(self, seen: Floats | float) -> Floats:
+        """What errors of sampling are to be multiplied by: 1 or less, where rows are more even than chance makes them.
+
+        Args:
+            seen: as for `scale`.
+        """
+        least = min(self.seen, self.sampled)
+        return np.sqrt(np.minimum(np.asarray(seen) / self.sampled, 1.0)) if least > 0 else np.ones_like(seen)
+
+    def beyond_sampling(self) -> Floats:
+        """The deviations, scaled to the variance that is the column's own."""
+        return self.deviations * self.scale(self.seen)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from bench.judgement_replay import shuffled_days
+from bench.judgement_replay import DayOrder, shuffled_days
 from core.use_case import History
 from tests.replayed_use_case import A_DAY, DAY, START, history
 
@@ -43,3 +43,15 @@ def test_events_of_no_question_go_with_their_own_day() -> None:
     )
     assert (moved % DAY == pd.Timedelta(0)).all()
     assert len(moved) == 28 * A_DAY
+
+
+def test_tables_that_features_are_read_from_change_places_likewise() -> None:
+    order = DayOrder.of(PAST)
+    asked = PAST.requests[["key", "at"]]
+    readings = asked.assign(at=asked["at"].dt.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+    outside = asked.tail(1).assign(at=pd.Timestamp("2001-01-01", tz="UTC"))
+
+    moved = order.moved(readings).set_index("key")["at"]
+
+    assert (moved == shuffled_days(PAST, order).requests.set_index("key")["at"].reindex(moved.index)).all()
+    assert order.moved(outside)["at"].tolist() == outside["at"].tolist()

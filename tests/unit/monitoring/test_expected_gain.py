@@ -78,3 +78,21 @@ def test_without_a_measured_interval_nothing_is_certain() -> None:
 
     assert gain is not None
     assert gain.low == 0
+
+
+def test_windows_that_differ_more_than_their_rows_leave_less_certain() -> None:
+    usual, stormy = (0.45, 0.55, 0.46, 0.54, 0.47), (0.6, 0.6, 0.6, 0.6)
+    calm, restless = expect_gain(seen(*[0.5] * 5, *stormy)), expect_gain(seen(*usual, *usual, *stormy))
+
+    assert calm is not None
+    assert restless is not None
+    assert calm.low > 0
+    assert restless.low == 0
+    assert restless.per_row.value == pytest.approx(calm.per_row.value)
+
+
+def test_a_single_jump_says_nothing_of_how_windows_differ() -> None:
+    gain = expect_gain(seen(*[0.5] * 8, *[0.6] * 4))
+
+    assert gain is not None
+    assert gain.per_row.value - gain.per_row.low == pytest.approx(0.01 * ((1 + 2**2 / 1.25) / 4) ** 0.5)

@@ -53,15 +53,19 @@ def test_what_moves_slowly_may_move_on_unless_a_year_has_shown_how_far(vary: Cal
     assert year.exponent == 0.0
 
 
-def test_a_column_that_seems_stiller_than_the_others_is_not_believed_at_once(
-    vary: Callable[..., Variation | None],
-) -> None:
-    still = vary(np.zeros(120))
-    assert still is not None
-    assert still.own < still.most
-    as_seen, as_usual, at_most = (still.beyond_sampling(usual).std() for usual in (0.0, still.most / 2, 1e9))
-    assert as_seen < as_usual < at_most
-    assert at_most == pytest.approx(still.beyond_sampling(still.most).std())
+def test_deviations_are_given_the_variance_that_sampling_leaves(vary: Callable[..., Variation | None]) -> None:
+    restless = vary(np.random.default_rng(2).normal(0, 0.3, 120))
+    assert restless is not None
+    assert restless.scale(restless.seen) < 1
+    assert restless.scale(restless.sampled / 2) == 0
+    assert restless.scale(4 * restless.seen) == pytest.approx(2, rel=0.2)
+
+
+def test_rows_more_even_than_chance_makes_them_have_smaller_errors(vary: Callable[..., Variation | None]) -> None:
+    found = vary(np.zeros(120))
+    assert found is not None
+    assert found.share(found.sampled / 4) == pytest.approx(0.5)
+    assert found.share(4 * found.sampled) == 1.0
 
 
 def test_too_short_a_reference_says_nothing_of_variation(vary: Callable[..., Variation | None]) -> None:

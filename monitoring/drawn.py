@@ -1,0 +1,192 @@
+"""Windows without drift, drawn: what is to be expected of distances, of one column and of many together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from monitoring.bins import ColumnBins
+from monitoring.profile import ReferenceProfile
+from monitoring.scores import CERTAIN, Scale, Scales, evidence
+from monitoring.shrinkage import squeeze
+from monitoring.variation import Expected, Variation, growth, variation
+from monitoring.window import WindowProfile
+
+Floats = npt.NDArray[np.float64]
+
+DRAWS = 2000
+_SEED = 20_260_101
+# The chance asked for is a promise, and thresholds are estimates: they are set for a third of it.
+_MARGIN = 0.3
+_TAIL = 0.05
+_FEWEST_INDEPENDENT = 8.0
+# A profile just made must judge as the same one read from its file.
+_STORED_DIGITS = 4
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One column of one segment, and what the window should look like in it."""
+
+    segment: str
+    bins: ColumnBins
+    at: Expected
+
+    @property
+    def away(self) -> Floats:
+        """How far the window's curve is from what is expected, 0 where it has no rows, (m,)."""
+        away = np.nan_to_num(self.at.window.values, nan=0.0) - self.at.values
+        return np.where(self.at.window.rows > 0, away, 0.0)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What windows without drift come to.
+
+    Args:
+        scales: of each column compared.
+        most: the strongest evidence of any group of columns, of each draw.
+    """
+
+    scales: tuple[Scales, ...]
+    most: Floats
+
+    def limit(self, false_alarms: float) -> float:
+        """The evidence that is exceeded that rarely.
+
+        Source: the exponential tail of a maximum beyond a high threshold (Pickands, 1975), so that chances are read off
+        that few draws reach.
+        """
+        high = float(np.quantile(self.most, 1 - _TAIL))
+        beyond = float((self.most[self.most > high] - high).mean())
+        return high + beyond * max(float(np.log(_TAIL / (_MARGIN * false_alarms))), 0.0)
+
+
+def draw_windows(
+    reference: ReferenceProfile, window: WindowProfile, compared: Sequence[Compared], groups: Sequence[Sequence[int]]
+) -> Drawn:
+    """Draw windows without drift, from which to read off what no column exceeds but with some probability.
+
+    A drawn window deviates from the expected one by the error of sampling its rows and the reference's, correlated as
+    the features are, and by what one of the reference's own stretches deviates by, smoothed with a random combination
+    of all of them: the same for all columns, so that columns that move together count as one. Few stretches say little
+    of their spread: it is drawn, too, from what they and the other columns' leave possible.
+
+    Args:
+        reference: of the version.
+        window: of its predictions.
+        compared: the columns.
+        groups: which of them are judged together.
+
+    Source: the smoothed bootstrap (Silverman and Young, 1987) of moving blocks (Künsch, 1989), smoothed with a
+    multiplier bootstrap for dependent data (Shao, 2010); the correction by the distribution of the maximum (Westfall
+    and Young, 1993); correlation by ranks (Iman and Conover, 1982).
+    """
+    rng = np.random.default_rng(_SEED)
+    multipliers = rng.standard_normal((DRAWS, len(reference.histograms.counts)))
+    picked = rng.integers(0, len(reference.histograms.counts), DRAWS)
+    scales, scores = [], np.empty((DRAWS, len(compared)))
+    varied = [_variation(reference, window, each) for each in compared]
+    spreads, freedom = _spreads(compared, varied, rng)
+    order = _correlated(reference, compared, rng)
+    features = {column.name for column in reference.features}
+    own: list[float] = []
+    for i, (each, found) in enumerate(zip(compared, varied, strict=True)):
+        column = each.bins
+        away = column.noise(each.at.values, each.at.error, rng, DRAWS)
+        away = away[np.argsort(away @ column.shift_weights, kind="stable")[order[i]]]
+        df = CERTAIN
+        if found is not None:
+            away *= found.share(spreads[i])[:, None]
+            moves = multipliers[:, found.starts] @ found.deviations / np.sqrt(len(found.starts))
+            moves += found.deviations[np.searchsorted(found.starts[:-1], picked)]
+            moves *= (_factor(reference, window, found) * found.scale(spreads[i]) / np.sqrt(2))[:, None]
+            away += moves
+            # of a sum of a normal and a Student number, by the share of its variance that is the latter's
+            unsure_part = _power(moves, column) / max(_power(away, column), 1e-30)
+            df = min(freedom[i] / max(unsure_part, 1e-3) ** 2, CERTAIN)
+            if column.name in features:
+                own.append(float((np.abs(moves) @ column.distance_weights).mean()))
+        unsure = np.zeros(DRAWS)
+        if column.name not in features and own and (found is None or found.independent < _FEWEST_INDEPENDENT):
+            unsure = np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
+        scales.append(_scales(column, away, unsure, df))
+        scores[:, i] = _scored(scales[-1], column, away, unsure)
+    return Drawn(tuple(scales), np.max([evidence(scores[:, list(group)]) for group in groups], axis=0))
+
+
+def _power(away: Floats, column: ColumnBins) -> float:
+    return float((away**2).mean(axis=0) @ column.distance_weights)
+
+
+def _scales(column: ColumnBins, away: Floats, unsure: Floats, df: float) -> Scales:
+    distance = Scale.of(np.abs(away) @ column.distance_weights + unsure)
+    shift = None if column.kind == "code" else Scale.of(np.abs(away @ column.shift_weights) + unsure)
+    bare = Scales(distance, shift, Scale(0.0, 1.0))
+    return Scales(distance, shift, Scale.of(_scored(bare, column, away, unsure), df))
+
+
+def _scored(scales: Scales, column: ColumnBins, away: Floats, unsure: Floats) -> Floats:
+    found = scales.distance.score(np.abs(away) @ column.distance_weights + unsure)
+    if scales.shift is not None:
+        found = np.maximum(found, scales.shift.score(np.abs(away @ column.shift_weights) + unsure))
+    return scales.larger.score(found)
+
+
+def _variation(reference: ReferenceProfile, window: WindowProfile, each: Compared) -> Variation | None:
+    theirs = reference.segments[each.segment] if each.segment else reference.histograms
+    return variation(each.bins, theirs, reference.grid, reference.first_block, window.blocks)
+
+
+def _spreads(
+    compared: Sequence[Compared], varied: Sequence[Variation | None], rng: np.random.Generator
+) -> tuple[list[Floats], list[float]]:
+    """The variance each column's stretches may have, sampling included, of each draw; and its degrees of freedom."""
+    found, certain = [np.zeros(DRAWS) for _ in compared], [CERTAIN for _ in compared]
+    for segment in dict.fromkeys(each.segment for each in compared):
+        own = [i for i, each in enumerate(compared) if each.segment == segment and varied[i] is not None]
+        known = [v for i in own if (v := varied[i]) is not None]
+        df = np.array([max(v.independent - 1, 1.0) for v in known])
+        seen, df = squeeze(np.array([v.seen for v in known]), df)
+        for i, variance, freedom in zip(own, seen, df, strict=True):
+            found[i], certain[i] = variance * freedom / rng.chisquare(freedom, DRAWS), float(freedom)
+    return found, certain
+
+
+def _correlated(
+    reference: ReferenceProfile, compared: Sequence[Compared], rng: np.random.Generator
+) -> list[npt.NDArray[np.int64]]:
+    """The rank of each draw of each column, correlated within a segment as the features are."""
+    places = {column.name: i for i, column in enumerate(reference.features)}
+    together = np.round(np.nan_to_num(reference.correlations), _STORED_DIGITS)
+    values, vectors = np.linalg.eigh(together) if len(together) else (np.zeros(0), np.zeros((0, 0)))
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # the one root that changes little with them
+    drawn = {s: rng.standard_normal((DRAWS, len(root))) @ root.T for s in dict.fromkeys(c.segment for c in compared)}
+    found = []
+    for each in compared:
+        place = places.get(each.bins.name)
+        normal = drawn[each.segment][:, place] if place is not None else rng.standard_normal(DRAWS)
+        normal = normal + 1e-9 * rng.standard_normal(DRAWS)  # a column that never moves has ties
+        found.append(np.argsort(np.argsort(normal)))
+    return found
+
+
+def _factor(reference: ReferenceProfile, window: WindowProfile, found: Variation) -> float:
+    """What a stretch's deviation is to be multiplied by to be a window's.
+
+    The mean of a window of several stretches varies less; that of a reference of few stretches has an error of its own.
+    """
+    within = found.blocks / max(window.blocks, found.blocks) + 1 / found.independent
+    wanders = growth(found, len(reference.histograms.counts), blocks_after(reference, window))
+    return wanders * float(np.sqrt(within))
+
+
+def blocks_after(reference: ReferenceProfile, window: WindowProfile) -> float:
+    """How much later than the middle of the reference that of the window is."""
+    if window.from_us is None or window.to_us is None:
+        return 0.0
+    middle = (window.from_us + window.to_us - reference.from_us - reference.to_us) / 2
+    return middle / (reference.grid.block_s * 1e6)
