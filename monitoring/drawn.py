@@ -160,8 +160,9 @@ def _correlated(
     reference: ReferenceProfile, compared: Sequence[Compared], rng: np.random.Generator
 ) -> list[npt.NDArray[np.int64]]:
     """The rank of each draw of each column, correlated within a segment as the features are."""
-    places = {column.name: i for i, column in enumerate(reference.features)}
     together = np.round(np.nan_to_num(reference.correlations), _STORED_DIGITS)
+    names = reference.related or [column.name for column in reference.features]  # earlier releases: of all features
+    places = {name: i for i, name in enumerate(names)} if len(names) == len(together) else {}
     values, vectors = np.linalg.eigh(together) if len(together) else (np.zeros(0), np.zeros((0, 0)))
     root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # the one root that changes little with them
     drawn = {s: rng.standard_normal((DRAWS, len(root))) @ root.T for s in dict.fromkeys(c.segment for c in compared)}

@@ -11,7 +11,8 @@ import pandas as pd
 
 from core.discovery import UseCaseFile
 from core.policy import Policy
-from core.use_case import Classifier, History
+from core.use_case import Classifier, History, UseCase
+from features.offline.log import OfflineLog
 from tests.sample_use_case import sample_use_case
 
 DAY = timedelta(days=1)
@@ -53,3 +54,19 @@ def replayed(past: History, policy: Policy = POLICY) -> UseCaseFile:
     """The use case, as if it had been discovered."""
     use_case = replace(sample_use_case("replayed"), estimator=logistic, policy=policy, history=lambda folder: past)
     return UseCaseFile(use_case, Path("models/replayed.py"), "0" * 64)
+
+
+def log_questions(log: OfflineLog, use_case: UseCase, past: History) -> None:
+    """Write what was asked and how it turned out into a log."""
+    names = [f.name for f in use_case.request_fields]
+    asked, known = past.requests, past.labels
+    predictions = asked[["at", *names]].assign(
+        prediction_id=asked["key"], known_at=asked["at"], position=np.arange(1, len(asked) + 1, dtype=np.int64),
+        version="", score=np.float32("nan"), degraded=False,
+    )  # fmt: skip
+    labels = known[["at"]].assign(
+        prediction_id=known["key"], label=known["label"].astype("int8"), known_at=known["at"],
+        position=np.arange(1, len(known) + 1, dtype=np.int64),
+    )  # fmt: skip
+    log.write("predictions", len(asked), {f"predictions/{use_case.name}": predictions})
+    log.write("labels", len(known), {f"labels/{use_case.name}": labels})

@@ -14,12 +14,12 @@ from core.settings import load_settings
 from features.offline.log import OfflineLog
 from features.tables import TableAccess
 from monitoring.replay.asked import ask_all
-from monitoring.replay.importing import import_events, import_questions
+from monitoring.replay.importing import import_events
 from registry.candidate import build_candidate
 from registry.version_folder import write_version_folder
 from registry.versions import MemoryRegistry
 from stack import cli
-from tests.replayed_use_case import START, history
+from tests.replayed_use_case import START, history, log_questions
 
 FILE = """
 from dataclasses import replace
@@ -73,7 +73,7 @@ def test_a_registered_version_is_tested_on_what_was_labelled_when_it_was_trained
     declared, settings, past = discover(models)["replayed"], load_settings(), history(days=40, turn=None)
     log, moment = OfflineLog(settings.offline_dir), START + timedelta(days=30)
     import_events(log, past)
-    import_questions(log, declared.use_case, past)
+    log_questions(log, declared.use_case, past)
     asked = ask_all(declared.use_case, past, TableAccess(tmp_path, {}))
     rows = asked.training_rows(moment - declared.use_case.policy.training_window, moment)
     candidate = build_candidate(declared, asked.training_set(rows))

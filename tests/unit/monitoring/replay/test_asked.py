@@ -9,32 +9,15 @@ import numpy as np
 import pytest
 
 from core.clock import to_us
-from core.use_case import History, UseCase
 from features.offline.log import OfflineLog
 from features.offline.training import build_training_set
 from features.tables import TableAccess
 from monitoring.replay.asked import Asked, ask_all
 from monitoring.replay.importing import import_events, refresh_views, span_of
-from tests.replayed_use_case import DAY, START, history, replayed
+from tests.replayed_use_case import DAY, START, history, log_questions, replayed
 
 PAST = history(days=30)
 USE_CASE = replayed(PAST).use_case
-
-
-def log_questions(log: OfflineLog, use_case: UseCase, past: History) -> None:
-    """Write what was asked and how it turned out."""
-    names = [f.name for f in use_case.request_fields]
-    asked, known = past.requests, past.labels
-    predictions = asked[["at", *names]].assign(
-        prediction_id=asked["key"], known_at=asked["at"], position=np.arange(1, len(asked) + 1, dtype=np.int64),
-        version="", score=np.float32("nan"), degraded=False,
-    )  # fmt: skip
-    labels = known[["at"]].assign(
-        prediction_id=known["key"], label=known["label"].astype("int8"), known_at=known["at"],
-        position=np.arange(1, len(known) + 1, dtype=np.int64),
-    )  # fmt: skip
-    log.write("predictions", len(asked), {f"predictions/{use_case.name}": predictions})
-    log.write("labels", len(known), {f"labels/{use_case.name}": labels})
 
 
 @pytest.fixture(scope="module")
