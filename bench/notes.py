@@ -97,13 +97,7 @@ NOTES = (
         "power, flights by week (6,507 rows): 0.1 sd in 3 columns, those named first",
         "",
         "In the first half of the year the distances flown wander by as much as they are moved here; that they stay"
-        " where they are in the second half is known only afterwards. Three weeks of it tell more.",
-    ),
-    Note(
-        "power, flights by week (6,507 rows): 0.1 sd in 3 columns, 3 weeks of it: those named first",
-        "",
-        "Twice a week counts whose times of arrival were earlier by half of what they are moved by: what is left is"
-        " below the smallest effect worth an alarm.",
+        " where they are in the second half is known only afterwards. Three weeks of it tell.",
     ),
     Note(
         "taxi_tip 2018-2020, 9 policies: replay from nothing",

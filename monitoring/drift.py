@@ -88,10 +88,7 @@ def name_moved(
     if not names:
         return ()
     own = {name: [each[name] for each in told if name in each] for name in names}
-    mean = {
-        name: float(scale_of_means(len(found)).score(np.array(found).mean(keepdims=True))[0])
-        for name, found in own.items()
-    }
+    mean = {name: _mean(found) for name, found in own.items()}
     level = least_score(np.array(list(mean.values())))
     moved = [
         ColumnDrift(
@@ -103,9 +100,13 @@ def name_moved(
             score=found,
         )
         for name, found in mean.items()
-        if found >= level
+        if found >= level and np.mean(np.array(own[name]) > 0) > 0.5  # small in most windows is small
     ]
     return tuple(column.column for column in rank(moved))
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return float(scale_of_means(len(scores)).score(np.abs(scores).mean(keepdims=True))[0])
 
 
 def rank(over: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
@@ -124,7 +125,7 @@ def rank(over: Sequence[ColumnDrift]) -> tuple[ColumnDrift, ...]:
 
 def _scores(window: Sequence[Distance], policy: DriftPolicy) -> dict[str, float]:
     return {
-        found.column: round(found.score, 2) if found.value > policy.min_effect else 0.0
+        found.column: round(found.score if found.value > policy.min_effect else -abs(found.score), 2)
         for found in window
         if found.segment == EVERYWHERE
     }

@@ -125,8 +125,8 @@ class DriftFacts:
         over: those over their thresholds in this window, the most important first.
         windows_over: of the newest windows, how many had any over its threshold, by kind.
         called: kinds of drift that are called, by k of n windows with hysteresis.
-        scores: of every column everywhere in this window, see `ColumnDrift`; 0 for effects too small to be worth an
-            alarm; empty if they were not recorded.
+        scores: of every column everywhere in this window, see `ColumnDrift`; below 0 where the effect is too small to
+            be worth an alarm; empty if they were not recorded.
         moved: columns of the called kinds that the newest windows together show moved, the most important first.
     """
 
