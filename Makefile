@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 MLSERVER := .venv-mlserver
 
-.PHONY: install browser check test bench demo up down clean
+.PHONY: install browser check test docs bench demo up down clean
 
 install: $(STAMP)
 
@@ -58,6 +58,10 @@ browser:
 
 test: install browser $(MLSERVER)/.installed
 	$(PYTEST)
+
+# the documents as a site, in build/site
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: install
 	$(BIN)/python -m bench $(ONLY)
