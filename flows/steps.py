@@ -24,6 +24,7 @@ from flows.references import reference_files
 from flows.rollouts import begin_rollout, starts_at_once
 from flows.stages import DONE, KIND, Outcome
 from flows.staging import stage, staged_said
+from flows.versions import champion as champion_of
 from flows.versions import fetch_version
 from registry import selection
 from registry.artifact_scan import require_clean
@@ -109,7 +110,7 @@ def train(context: FlowContext, declared: UseCaseFile, training: TrainingSet, mo
         declared, training, moment, lambda: _champions_estimator(context, declared), prove=False
     )
     champion, old_rows = None, None
-    version = context.registry.alias(use_case.name, CHAMPION)
+    version = champion_of(context, use_case.name)
     if version is not None:
         champion = Champion(version, load_version(fetch_version(context, use_case.name, version)))
         old_rows = recall(context, declared, moment)
@@ -279,7 +280,7 @@ def promote(context: FlowContext, name: str, version: str, verdict: Decision, mo
     context.registry.set_alias(name, CHALLENGER, version)
     if verdict.action == "promote":
         lease.require()
-        now, judged = context.registry.alias(name, CHAMPION), verdict.evidence.get("champion", {}).get("version")
+        now, judged = champion_of(context, name), verdict.evidence.get("champion", {}).get("version")
         if now != judged and "challenger" in verdict.evidence:
             moved = (
                 f"the champion became {now} while this was judged against {judged}: move the alias by hand, or retrain"
@@ -326,7 +327,7 @@ def _written_and_read(onnx: bytes) -> bytes:
 def _champions_estimator(context: FlowContext, declared: UseCaseFile) -> Any:
     """The champion as it was fitted; None if there is none, or it was not kept."""
     name = declared.use_case.name
-    champion = context.registry.alias(name, CHAMPION)
+    champion = champion_of(context, name)
     return champion and _estimators(context).load(name, context.registry.info(name, champion).digest)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from core.decision import Decision
 from core.discovery import UseCaseFile, load_use_case
 from core.errors import DataError
 from core.ledger import Entry, Ledger
@@ -25,6 +26,7 @@ from core.settings import Settings
 from features.offline.log import OfflineLog, stamp
 from flows import retrain, steps
 from flows.stages import STAGES
+from flows.versions import champion
 from registry.artifact_scan import ArtifactRefused
 from registry.versions import MemoryRegistry
 
@@ -144,6 +146,22 @@ def test_a_version_that_fails_a_required_test_is_registered_as_rejected(context:
     assert context.registry.desired()[NAME].aliases == {"challenger": "1"}
     assert newest(context).action == "done" and statuses(context)["promote"] == "skipped"
     assert "Rejected" in context.registry.info(NAME, "1").description
+
+
+def test_a_version_that_is_held_is_not_what_others_are_judged_against(context: Any, declared: UseCaseFile) -> None:
+    deliver(context, declared, 20)
+    deliver(context, declared, 22)
+    at = START + timedelta(days=23)
+    context.ledger.deploy(
+        NAME, expected_generation=0, version="1", previous=None, actor="deployer", reason="", as_of=at
+    )
+    context.registry.set_alias(NAME, "champion", "2")
+    assert champion(context, NAME) == "2"
+    context.ledger.record(NAME, "promotion", Decision("hold", "waits"), actor="deployer", as_of=at, version="2")
+    assert champion(context, NAME) == "1"
+
+    deliver(context, declared, 30)
+    assert newest(context, "gate").evidence["champion"]["version"] == "1"
 
 
 def test_a_use_case_may_let_its_versions_begin_as_canaries(context: Any, declared: UseCaseFile) -> None:
