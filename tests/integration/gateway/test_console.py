@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 Start = Callable[..., Any]
 NOW = datetime.now(UTC)
-PAGES = ("", "/tip", "/tip/decisions", "/tip/decisions?kind=gate", "/decisions/{id}", "/tip/promote", "/tip/rollback")
+PAGES = (
+    "",
+    "/login",
+    "/tip",
+    "/tip/decisions",
+    "/tip/decisions?kind=gate",
+    "/decisions/{id}",
+    "/tip/promote",
+    "/tip/rollback",
+)
 
 
 @pytest.fixture
