@@ -84,7 +84,6 @@ def run_steps(
     version, verdict = register(
         context, candidate, verdict, reference_files(candidate, training), moment=moment, lease=lease, reason=reason
     )
-    known["digest"] = context.registry.info(name, version).digest  # what the deployer compares with from now on
     known["compute_s"] = sum(sum(each.timings.values()) for each in candidates)
     recorded = Decision(verdict.action, verdict.reason, {**verdict.evidence, **known})
     context.ledger.record(name, "gate", recorded, actor=ACTOR, as_of=moment, version=version)

@@ -18,7 +18,7 @@ from core.clock import Clock
 from core.decision import Decision
 from core.errors import DependencyDown, DeploymentError, Unavailable
 from core.ledger import Ledger
-from registry.artifact_scan import scan_folder
+from registry.artifact_scan import require_clean
 from registry.digests import verify_folder
 from registry.versions import ModelRegistry
 from serving.anchors import DIGEST, require_anchored
@@ -163,7 +163,7 @@ class Deployment:
                     folder = self._at.registry.fetch(use_case, version, Path(workplace) / version)
                 with self._timed(use_case, version, "scan"):
                     require_anchored(self._at.ledger, use_case, version, verify_folder(folder))
-                    scan_folder(folder)
+                    require_clean(folder, f"{use_case} {version}")
                 with self._timed(use_case, version, "pack"):
                     self._seals.seal(pack(folder, self._at.store, use_case=use_case, version=version))
             except DeploymentError as error:  # the workplace is gone when this is read

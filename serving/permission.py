@@ -101,13 +101,13 @@ def force_remedy(use_case: str, version: str) -> str:
 
 
 def person(actor: str) -> str:
-    """Who an actor is, wherever they acted.
+    """Who an actor is, wherever they acted; all flows are one.
 
     Example:
-        >>> person("eva (evergreen)") == person("eva (console)")
-        True
+        >>> person("eva (evergreen)") == person("eva (console)"), person("flow retrain")
+        (True, 'Evergreen')
     """
-    return actor.partition(" (")[0]
+    return "Evergreen" if actor.startswith("flow ") else actor.partition(" (")[0]
 
 
 def held_version(ledger: Ledger, use_case: str) -> str | None:

@@ -11,11 +11,13 @@ from core.clock import Clock
 from core.decision import Decision
 from core.errors import DeploymentError, DigestMismatch, EvergreenError, UnsafeArtifact
 from core.ledger import Ledger
+from registry.artifact_scan import ArtifactRefused
 from registry.versions import ModelRegistry
 from serving.deployment import ACTOR, SmokeFailed
 from serving.standing import KIND
 
 logger = logging.getLogger(__name__)
+_FOR_GOOD = (DigestMismatch, UnsafeArtifact, ArtifactRefused, SmokeFailed)
 _TRY_AGAIN_S = 15.0
 _ENTRIES = 50
 
@@ -45,9 +47,7 @@ class Refusals:
 
     def refuse(self, use_case: str, version: str, error: DeploymentError) -> None:
         """Leave a version alone: for good if it is not what it should be, for a while if it just did not load."""
-        hopeless = isinstance(error, (DigestMismatch, UnsafeArtifact, SmokeFailed)) and not self._serves(
-            use_case, version
-        )
+        hopeless = isinstance(error, _FOR_GOOD) and not self._serves(use_case, version)
         self._until_s[use_case, version] = math.inf if hopeless else self._monotonic() + _TRY_AGAIN_S
         reason, kind = str(error), type(error).__name__
         if self._was_said(use_case, version, kind):

@@ -123,6 +123,9 @@ def test_facts_may_be_a_part_of_the_evidence() -> None:
         ("aftermath", "rollback", "aftermath/8", "page", "evergreen history taxi_tip"),
         ("deployment", "rollback", "bake/8", "page", "evergreen history taxi_tip"),
         ("deployment", "refuse", "refused/8", "page", "evergreen history taxi_tip"),
+        ("deployment", "orphan", "orphan/8", "page", "evergreen history taxi_tip"),
+        ("promotion", "hold", "held/8", "page", "evergreen approve taxi_tip 8"),
+        ("promotion", "refuse", "held/8", "page", "evergreen history taxi_tip"),
         ("audit", "alarm", "audit", "page", "evergreen explain 1"),
     ],
 )

@@ -41,6 +41,7 @@ BEN, AGAIN, FORCED = entry("approve", "ben (console)"), entry("approve", "eva (c
         (BOTH, PASSED, (EVA, AGAIN), "", HOLD, "only eva stands for it"),
         (BOTH, PASSED, (EVA, BEN), "", ALLOW, "passed the gate"),
         (BOTH, PASSED, (FLOW, BEN), "", ALLOW, "passed the gate"),
+        (BOTH, PASSED, (FLOW, entry("promote", "flow monitor")), "", HOLD, "only Evergreen stands for it"),
         (BOTH, KEPT, (FORCED, BEN), "", ALLOW, "it was forced"),
         (BOTH, KEPT, (), "trust me", HOLD, "nobody stands for it"),
         (BOTH, KEPT, (EVA, BEN), "", REFUSE, "the gate said keep"),

@@ -387,3 +387,20 @@ def test_rollback_does_not_return_to_what_was_taken_back(ledger: Ledger, capsys:
 def test_rollback_without_an_earlier_version_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert evergreen("rollback", "taxi_tip") == 1
     assert "no earlier version" in capsys.readouterr().err
+
+
+def test_status_says_what_is_held_and_what_is_gone(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(ledger, "1", "2")
+    for kind, action, version in (("promotion", "hold", "3"), ("deployment", "orphan", "2")):
+        told = Decision(action, f"{action} of {version}", {"generation": 2})
+        ledger.record("taxi_tip", kind, told, actor="deployer", as_of=AS_OF, version=version)
+    evergreen("status", "--json")
+    split = json.loads(capsys.readouterr().out)["use_cases"]["taxi_tip"]["split"]
+    assert (split["held"]["version"], split["held"]["action"], split["orphan"]) == ("3", "hold", True)
+    evergreen("status")
+    said = capsys.readouterr().out
+    assert "Held for taxi_tip: version 3 waits: hold of 3" in said
+    assert "version 2 of taxi_tip answers, and was deleted in MLflow" in said
+    ledger.record("taxi_tip", "promotion", Decision("withdraw", "gone"), actor="deployer", as_of=AS_OF, version="3")
+    evergreen("status")
+    assert "Held for" not in capsys.readouterr().out
