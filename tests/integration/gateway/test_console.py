@@ -88,7 +88,6 @@ def watched(browser: Browser, width: int) -> Iterator[Page]:
     with opened_page(browser, width=width, height=800) as page:
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-        page.on("requestfailed", lambda request: said.append(f"{request.url} failed"))
         yield page
         assert not said
 
