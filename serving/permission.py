@@ -104,7 +104,7 @@ def person(actor: str) -> str:
     """Who an actor is, wherever they acted; all flows are one.
 
     Example:
-        >>> person("eva (evergreen)") == person("eva (console)"), person("flow retrain")
+        >>> person("ops (evergreen)") == person("ops (console)"), person("flow retrain")
         (True, 'Evergreen')
     """
     return "Evergreen" if actor.startswith("flow ") else actor.partition(" (")[0]

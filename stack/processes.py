@@ -142,8 +142,8 @@ def without_password(url: str) -> str:
     """The URL as it may be shown.
 
     Example:
-        >>> without_password("redis://eva:secret@host:6379/0")
-        'redis://eva:***@host:6379/0'
+        >>> without_password("redis://ops:secret@host:6379/0")
+        'redis://ops:***@host:6379/0'
     """
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
 

@@ -20,7 +20,7 @@ from features.definitions import (
 SHOP = Field(name="shop", dtype="str", example="a")
 CITY = Field(name="city", dtype="int", nullable=True, example=1)
 AMOUNT = Field(name="amount", dtype="float", nullable=True, example=1.5)
-BUYER = Field(name="buyer", dtype="str", nullable=True, example="eva")
+BUYER = Field(name="buyer", dtype="str", nullable=True, example="ops")
 SALES = EventSource(name="sales", fields=(SHOP, CITY, AMOUNT, BUYER))
 PRICES = "prices.parquet"
 

@@ -158,7 +158,7 @@ class Soak:
                     {
                         "id": f"e{number}-{i}", "at_us": known_at_us - late_us, "shop": f"shop {rng.randrange(300)}",
                         "city": rng.choice((1, 2, 3, None)), "amount": rng.choice((None, 0.1, 2.5, 1e6)),
-                        "buyer": rng.choice((None, "eva", "bo", "ü")),
+                        "buyer": rng.choice((None, "ops", "bo", "ü")),
                     }
                 )  # fmt: skip
             kept = (kept + events)[-_KEPT:]

@@ -133,8 +133,8 @@ def test_a_database_that_nobody_migrated_has_no_keys(kind: str, request: pytest.
 
 
 def test_a_database_that_is_away_says_so_without_its_secrets() -> None:
-    store = SqlKeyStore("postgresql+psycopg://eva:secret@127.0.0.1:1/ledger")
+    store = SqlKeyStore("postgresql+psycopg://ops:secret@127.0.0.1:1/ledger")
     with pytest.raises(DependencyDown, match="The ledger's database does not answer: OperationalError") as raised:
         store.read()
-    assert "eva" not in str(raised.value)
+    assert "ops" not in str(raised.value)
     store.close()

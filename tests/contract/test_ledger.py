@@ -94,7 +94,7 @@ def test_generations_rise_and_a_late_writer_is_refused(ledger: Ledger) -> None:
 def test_a_deployment_keeps_what_it_was_made_on(ledger: Ledger, url: str) -> None:
     def deploy(generation: int, **evidence: object) -> None:
         ledger.deploy(
-            "taxi_tip", expected_generation=generation, version="8", previous="7", actor="eva (evergreen)",
+            "taxi_tip", expected_generation=generation, version="8", previous="7", actor="ops (evergreen)",
             reason="better", as_of=NOW, evidence=evidence,
         )  # fmt: skip
 

@@ -139,7 +139,7 @@ def a_world(client: redis.Redis, partitions: int = 1) -> Iterator[World]:
 
 amounts = st.none() | st.floats(-1e6, 1e6, allow_nan=False) | st.sampled_from([0.1, 0.2, 0.3])
 event = st.tuples(
-    st.sampled_from(SHOPS), st.sampled_from(CITIES), amounts, st.sampled_from([None, "eva", "bo", "ü"]),
+    st.sampled_from(SHOPS), st.sampled_from(CITIES), amounts, st.sampled_from([None, "ops", "bo", "ü"]),
     st.integers(0, 8 * 60), st.integers(0, 60),
 )  # fmt: skip
 step = st.one_of(

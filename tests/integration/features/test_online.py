@@ -35,9 +35,9 @@ COLUMNS = USE_CASE.features.columns
 WINDOWS = {view.name: view for view in feature_set(USE_CASE).window_views}
 PARTITIONS = 5
 SALES = [
-    {"shop": "a", "city": 1, "amount": 4.0, "buyer": "eva", "hours": -0.5},
-    {"shop": "a", "city": 1, "amount": 1.0, "buyer": "bob", "hours": -1.5},
-    {"shop": "a", "city": 2, "amount": None, "buyer": "eva", "hours": -3.5},
+    {"shop": "a", "city": 1, "amount": 4.0, "buyer": "ops", "hours": -0.5},
+    {"shop": "a", "city": 1, "amount": 1.0, "buyer": "till", "hours": -1.5},
+    {"shop": "a", "city": 2, "amount": None, "buyer": "ops", "hours": -3.5},
     {"shop": "b", "city": None, "amount": 7.0, "buyer": None, "hours": -4.5},
 ]  # fmt: skip
 

@@ -92,7 +92,7 @@ def drain(worker: StreamWorker) -> None:
 
 
 def sale(number: int, **other: Any) -> dict[str, Any]:
-    row = {"shop": f"shop {number % 7}", "city": (1, 2, None)[number % 3], "amount": number / 8, "buyer": "eva"}
+    row = {"shop": f"shop {number % 7}", "city": (1, 2, None)[number % 3], "amount": number / 8, "buyer": "ops"}
     return {"id": f"e{number}", "at_us": T - number * 60_000_000} | row | other
 
 

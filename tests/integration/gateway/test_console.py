@@ -59,7 +59,7 @@ def record(ledger: Ledger, kind: str, action: str, days: float, version: str | N
 def fill(ledger: Ledger) -> int:
     """A history; the id of a verdict of the gate."""
     for generation, (version, previous) in enumerate((("3", None), ("1", "3"))):
-        ledger.deploy("tip", expected_generation=generation, version=version, previous=previous, actor="eva (console)",
+        ledger.deploy("tip", expected_generation=generation, version=version, previous=previous, actor="ops (console)",
                       reason="it is better", as_of=NOW - timedelta(days=9 - generation))  # fmt: skip
     for day in range(8, -1, -1):
         loss = 0.5 + 0.01 * (day % 3)
@@ -105,7 +105,7 @@ def test_a_person_sees_the_loop_and_rolls_back_on_desktop_and_phone(
     gate = fill(ledger)
     with closing(SqlKeyStore(f"sqlite:///{tmp_path / 'ledger.db'}")) as store:
         issuer = Issuer(store, AdminAudit(ledger, SystemClock()), ["tip"], SystemClock())
-        key = issuer.create(Wish("eva", ("admin", "predict"), ()), Caller("root")).secret
+        key = issuer.create(Wish("ops", ("admin", "predict"), ()), Caller("root")).secret
     away = str(free_port())
     gateway = start(MLFLOW__PORT=away, PREFECT__PORT=away)
     url = f"http://127.0.0.1:{gateway.port}/console"
@@ -129,7 +129,7 @@ def test_a_person_sees_the_loop_and_rolls_back_on_desktop_and_phone(
         log_in(page, url, key)
         text = page.locator("main").inner_text()
         for said in (
-            "Version 1", "answers since", "eva (console): it is better", "Version 4 waits for approval",
+            "Version 1", "answers since", "ops (console): it is better", "Version 4 waits for approval",
             "MLflow does not answer", "Prefect does not answer", "called: data", "80 %", "4.5 s",
         ):  # fmt: skip
             assert said in text, said
@@ -146,7 +146,7 @@ def test_a_person_sees_the_loop_and_rolls_back_on_desktop_and_phone(
         page.get_by_label("Reason").fill("it answers badly")
         page.get_by_role("button", name="Roll back").click()
         page.get_by_text("Version 3 is wanted").wait_for()
-        ledger.deploy("tip", expected_generation=2, version="3", previous="1", actor="eva (console)",
+        ledger.deploy("tip", expected_generation=2, version="3", previous="1", actor="ops (console)",
                       reason="it answers badly", as_of=NOW)  # as the deployer does  # fmt: skip
         gateway.route("3", 3)
         page.get_by_text("Version 3 answers (deployment 3).").wait_for()
@@ -158,8 +158,8 @@ def test_a_person_sees_the_loop_and_rolls_back_on_desktop_and_phone(
     assert (asked.action, asked.version, asked.actor, asked.reason) == (
         "rollback",
         "3",
-        "eva (console)",
+        "ops (console)",
         "it answers badly",
     )
     audited = ledger.entries(kind="admin", limit=1)[0]
-    assert (audited.action, audited.evidence["outcome"], "eva" in audited.actor) == ("rollback", "allowed", True)
+    assert (audited.action, audited.evidence["outcome"], "ops" in audited.actor) == ("rollback", "allowed", True)

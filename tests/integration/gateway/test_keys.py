@@ -20,7 +20,7 @@ from serving.keys.issuer import Issued, Issuer, Wish
 from serving.keys.sql_store import SqlKeyStore
 
 Start = Callable[..., Any]
-EVA = Caller("eva (evergreen)")
+OPS = Caller("ops (evergreen)")
 FEEDBACK, EVENTS = "/v1/models/tip/feedback", "/v1/events/trips"
 EVENT = {"events": [{"id": "a", "at": "2019-02-02T12:00:00Z", "zone": 7}]}
 SCOPES = ("predict", "feedback", "events", "admin")
@@ -51,7 +51,7 @@ def ask(
 
 
 def test_keys_missing_wrong_of_another_scope_and_over_quota(start: Start, issuer: Issuer) -> None:
-    sender = issuer.create(Wish("sender", ["events"], quota_per_day=3), EVA)
+    sender = issuer.create(Wish("sender", ["events"], quota_per_day=3), OPS)
     gateway = start()
     for key in (None, "nonsense", sender.secret[:-1] + "~", "eg_000000000000_" + "x" * 43):
         status, problem, headers = ask(gateway, key)
@@ -68,10 +68,10 @@ def test_keys_missing_wrong_of_another_scope_and_over_quota(start: Start, issuer
 
 
 def test_a_revocation_counts_within_a_second(start: Start, issuer: Issuer) -> None:
-    key = issuer.create(Wish("sender", ["events"]), EVA)
+    key = issuer.create(Wish("sender", ["events"]), OPS)
     gateway = start()
     assert ask(gateway, key)[0] == 202
-    issuer.revoke(key.key.id, EVA)
+    issuer.revoke(key.key.id, OPS)
     revoked_s = time.monotonic()
     gateway.until(lambda: ask(gateway, key)[0] == 401)
     assert time.monotonic() - revoked_s < 1.0
@@ -82,19 +82,19 @@ def test_the_first_key_closes_the_door(start: Start, issuer: Issuer) -> None:
     gateway = start()
     assert ask(gateway, None)[0] == 202
     assert ask(gateway, None, "/v1/admin/keys", method="GET")[0] == 403
-    key = issuer.create(Wish("ops", SCOPES), EVA)
+    key = issuer.create(Wish("ops", SCOPES), OPS)
     gateway.until(lambda: ask(gateway, None)[0] == 401)
     assert ask(gateway, key)[0] == 202
     assert ask(gateway, None, "/healthz", method="GET")[0] == 200
 
 
 def test_a_rotated_key_goes_on_for_its_overlap_alone(start: Start, issuer: Issuer) -> None:
-    old = issuer.create(Wish("ops", SCOPES), EVA)
+    old = issuer.create(Wish("ops", SCOPES), OPS)
     gateway = start()
     status, answer, _ = ask(gateway, old, f"/v1/admin/keys/{old.key.id}/rotate", {"overlap_s": 86_400})
     assert status == 201
     assert ask(gateway, old)[0] == ask(gateway, answer["api_key"])[0] == 202
-    short = issuer.rotate(answer["id"], timedelta(seconds=1), EVA)
+    short = issuer.rotate(answer["id"], timedelta(seconds=1), OPS)
     gateway.until(lambda: ask(gateway, answer["api_key"])[0] == 401)
     assert "expired" in ask(gateway, answer["api_key"])[1]["detail"]
     assert ask(gateway, short)[0] == 202

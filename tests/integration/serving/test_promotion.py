@@ -160,11 +160,11 @@ def _moved_in_mlflow(door: Door, version: str) -> float:
 def _rolled_back(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = door.versions[:2]
     began = time.monotonic()
-    assert door.promotions().rollback("toy", actor="eva (evergreen)", reason="complaints") == first
+    assert door.promotions().rollback("toy", actor="ops (evergreen)", reason="complaints") == first
     door.until(lambda: door.answers() == first, "the rollback is not followed")
     _report(capsys, "evergreen rollback, until the gateway follows", time.monotonic() - began)
     live = door.ledger.live("toy")
-    assert live is not None and (live.actor, live.previous) == ("eva (evergreen)", second)
+    assert live is not None and (live.actor, live.previous) == ("ops (evergreen)", second)
     assert door.registry.alias("toy", "champion") == first
     _report(capsys, "rolled back by the alias", _moved_in_mlflow(door, second))
 

@@ -31,7 +31,7 @@ from datetime import timedelta
 from core.use_case import EventSource, Field, History, Label, UseCase
 from features.definitions import Aggregate, FeatureSet, WindowView
 
-shop, clerk = Field(name="shop", dtype="int", example=3), Field(name="clerk", dtype="str", example="eva")
+shop, clerk = Field(name="shop", dtype="int", example=3), Field(name="clerk", dtype="str", example="ops")
 
 
 def view(name, entity):
@@ -125,7 +125,7 @@ def predict(client: redis.Redis, settings: Settings, at: datetime, *, error: flo
     """Serve and log one prediction; its first feature is wrong by `error`."""
     use_case = discover(settings.models_dir)["sale"].use_case
     at_us = np.array([to_us(at)])
-    instances = [{"shop": 3, "clerk": "eva"}]
+    instances = [{"shop": 3, "clerk": "ops"}]
     reader = FeatureReader(use_case, client, settings.redis.namespace, PARTITIONS)
     assembled = reader.assemble(instances, at_us)
     matrix = assembled.matrix.copy()
@@ -141,7 +141,7 @@ def predict(client: redis.Redis, settings: Settings, at: datetime, *, error: flo
 def test_an_entity_is_shown(worker: Worker, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]) -> None:
     _, keys = worker
     now = datetime.now(UTC)
-    sell(redis_client, keys, ("a", 3, "eva", 2.5), ("b", 3, "bob", 1.0), at=now - timedelta(minutes=3))
+    sell(redis_client, keys, ("a", 3, "ops", 2.5), ("b", 3, "till", 1.0), at=now - timedelta(minutes=3))
 
     assert evergreen("show", "sale", "shop=3", "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -152,7 +152,7 @@ def test_an_entity_is_shown(worker: Worker, redis_client: redis.Redis, capsys: p
     assert 0 <= view["age_s"] < 60, "since it was applied"
     assert 180 <= view["view_age_s"] < 240, "since the newest event became known"
 
-    assert evergreen("show", "sale", "shop=3", "clerk=eva", "--json") == 0
+    assert evergreen("show", "sale", "shop=3", "clerk=ops", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["views"]["of_both"]["values"] == {"of_both_n_1h": 1.0, "of_both_sum_1h": 2.5}
 
@@ -160,7 +160,7 @@ def test_an_entity_is_shown(worker: Worker, redis_client: redis.Redis, capsys: p
     said = capsys.readouterr().out
     assert "never" in said
     assert "Defaults are served for of_shop: unknown entity" in said
-    assert evergreen("show", "sale", "clerk=eva") == 0
+    assert evergreen("show", "sale", "clerk=ops") == 0
     assert "No view of sale is kept by clerk alone." in capsys.readouterr().out
 
 
@@ -169,7 +169,7 @@ def test_an_audit_tells_skew_per_feature(
 ) -> None:
     settings, keys = worker
     now = datetime.now(UTC)
-    sell(redis_client, keys, ("a", 3, "eva", 2.5), at=now - timedelta(minutes=3))
+    sell(redis_client, keys, ("a", 3, "ops", 2.5), at=now - timedelta(minutes=3))
 
     assert evergreen("audit", "sale") == 0
     assert "Nothing was served in that span that could be audited." in capsys.readouterr().out
@@ -193,7 +193,7 @@ def test_what_was_lost_is_rebuilt(
     worker: Worker, redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, keys = worker
-    sales = [(str(i), i % 20, "eva", 1.0) for i in range(100)]
+    sales = [(str(i), i % 20, "ops", 1.0) for i in range(100)]
     sell(redis_client, keys, *sales, at=datetime.now(UTC) - timedelta(minutes=3))
     settle(redis_client, keys, PARTITIONS)
     before = digest(redis_client, keys, PARTITIONS)
@@ -212,8 +212,8 @@ def test_the_status_tells_how_fresh_views_are(worker: Worker, redis_client: redi
     assert [each.events for each in empty.partitions] == [0] * PARTITIONS
 
     now = datetime.now(UTC)
-    sell(redis_client, keys, ("a", 3, "eva", 2.5), ("a", 3, "eva", 2.5), at=now - timedelta(minutes=3))
-    sell(redis_client, keys, ("b", 4, "eva", 2.5), at=now)
+    sell(redis_client, keys, ("a", 3, "ops", 2.5), ("a", 3, "ops", 2.5), at=now - timedelta(minutes=3))
+    sell(redis_client, keys, ("b", 4, "ops", 2.5), at=now)
     found = read_features(settings, use_cases)
     assert found.views["sale"]["of_shop"].newest_at == now.isoformat()
     age_s = found.views["sale"]["of_shop"].age_s

@@ -86,16 +86,16 @@ def test_two_people_stand_for_a_version_and_the_ledger_names_who_asked(bench: Be
     bench.restarted_with(Rules(second_person=True))
     asked = promotions(bench, second_person=True)
     version = bench.version(bias=0.1)
-    asked.promote("toy", version, actor="eva (evergreen)", reason="better on shops")
+    asked.promote("toy", version, actor="ops (evergreen)", reason="better on shops")
     bench.deployer.poll()
     assert bench.routes.routes()["toy"].version == "1"
     entry = bench.ledger.entries("toy", kind=KIND)[0]
-    assert (entry.action, entry.evidence["named"]) == ("hold", ["eva"])
-    assert "only eva stands for it, another person must approve" in entry.reason
+    assert (entry.action, entry.evidence["named"]) == ("hold", ["ops"])
+    assert "only ops stands for it, another person must approve" in entry.reason
     asked.approve("toy", version, actor="ben (console)", reason="read the card")
     bench.deployer.poll()
     live = bench.ledger.live("toy")
-    assert live is not None and (live.version, live.actor) == (version, "eva (evergreen)")
+    assert live is not None and (live.version, live.actor) == (version, "ops (evergreen)")
     assert live.evidence["asked"] == "better on shops" and live.evidence["digest"]
     kinds = {bench.ledger.entry(i).kind for i in live.evidence["decisions"]}  # type: ignore[union-attr]
     assert kinds == {"gate", KIND} and len(live.evidence["decisions"]) == 3
@@ -106,7 +106,7 @@ def test_an_alias_moved_in_mlflow_names_nobody_so_two_approve(bench: Bench) -> N
     asked, version = promotions(bench, second_person=True), bench.version(bias=0.1)
     bench.champion(version)
     bench.deployer.poll()
-    for actor in ("eva", "ben"):
+    for actor in ("ops", "ben"):
         assert bench.routes.routes()["toy"].version == "1"
         asked.approve("toy", version, actor=actor, reason="read the card")
         bench.deployer.poll()
@@ -128,11 +128,11 @@ def test_a_rollback_by_hand_is_done_while_the_registry_is_away_and_told_to_it_af
     bench.deployer.poll()
     away = Away(bench.registry)
     bench.restarted(registry=away)
-    Promotions(away, bench.ledger, bench.clock).rollback("toy", actor="eva", reason="complaints")
+    Promotions(away, bench.ledger, bench.clock).rollback("toy", actor="ops", reason="complaints")
     bench.deployer.poll()
     assert bench.routes.routes()["toy"] == Route("1", 3)
     live = bench.ledger.live("toy")
-    assert live is not None and live.actor == "eva"
+    assert live is not None and live.actor == "ops"
     away.is_away = False
     for _ in range(3):
         bench.deployer.poll()
@@ -162,7 +162,7 @@ def test_a_promotion_asked_while_mlflow_is_away_for_ten_minutes_happens_once(ben
     for second in range(0, 600, 6):
         if second == 60:
             with pytest.raises(DependencyDown):
-                Promotions(away, bench.ledger, bench.clock).promote("toy", version, actor="eva", reason="better")
+                Promotions(away, bench.ledger, bench.clock).promote("toy", version, actor="ops", reason="better")
         bench.pass_time(seconds=6)
         bench.deployer.poll()
         assert bench.routes.routes() == {"toy": Route("1", 1)} and bench.host.loaded() == {"toy": {"1"}}
@@ -182,7 +182,7 @@ def test_a_promotion_asked_while_mlflow_is_away_for_ten_minutes_happens_once(ben
 def test_what_a_person_moved_since_is_not_overruled_by_an_old_request(bench: Bench) -> None:
     asked, chosen, away = bench.version(bias=0.1), bench.version(bias=0.2), Away(bench.registry)
     with pytest.raises(DependencyDown):
-        Promotions(away, bench.ledger, bench.clock).promote("toy", asked, actor="eva", reason="better")
+        Promotions(away, bench.ledger, bench.clock).promote("toy", asked, actor="ops", reason="better")
     bench.champion(chosen)
     bench.pass_time(minutes=1)
     bench.deployer.poll()

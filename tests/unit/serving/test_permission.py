@@ -13,7 +13,7 @@ BOTH = Rules(require_gate=True, second_person=True)
 NONE = Rules(require_gate=False)
 
 
-def entry(action: str, actor: str = "eva (evergreen)", *, id_: int = 1, kind: str = "promotion") -> Entry:
+def entry(action: str, actor: str = "ops (evergreen)", *, id_: int = 1, kind: str = "promotion") -> Entry:
     return Entry(id_, "toy", kind, action, "why", {}, actor, "8", NOW, NOW)
 
 
@@ -23,28 +23,28 @@ def live(version: str, generation: int = 1, **more: object) -> Deployment:
 
 PASSED = entry("promote", "flow retrain", kind="gate", id_=9)
 KEPT = entry("keep", "flow retrain", kind="gate", id_=9)
-EVA, FLOW = entry("promote"), entry("promote", "flow retrain")
-BEN, AGAIN, FORCED = entry("approve", "ben (console)"), entry("approve", "eva (console)"), entry("force")
+OPS, FLOW = entry("promote"), entry("promote", "flow retrain")
+BEN, AGAIN, FORCED = entry("approve", "ben (console)"), entry("approve", "ops (console)"), entry("force")
 
 
 @pytest.mark.parametrize(
     ("rules", "gate", "asks", "tagged", "action", "said"),
     [
-        (Rules(), None, (EVA,), "", REFUSE, "passed no gate"),
-        (Rules(), KEPT, (EVA, BEN), "", REFUSE, "the gate said keep: why"),
+        (Rules(), None, (OPS,), "", REFUSE, "passed no gate"),
+        (Rules(), KEPT, (OPS, BEN), "", REFUSE, "the gate said keep: why"),
         (Rules(), PASSED, (), "", ALLOW, "passed the gate"),
         (Rules(), KEPT, (FORCED,), "", ALLOW, "it was forced"),
         (Rules(), KEPT, (), "labels are late", ALLOW, "it was forced"),
         (Rules(), KEPT, (), "  ", REFUSE, "the gate said keep"),
         (NONE, None, (), "", ALLOW, "no gate is required"),
         (BOTH, PASSED, (), "", HOLD, "nobody stands for it by name, two people must approve"),
-        (BOTH, PASSED, (EVA, AGAIN), "", HOLD, "only eva stands for it"),
-        (BOTH, PASSED, (EVA, BEN), "", ALLOW, "passed the gate"),
+        (BOTH, PASSED, (OPS, AGAIN), "", HOLD, "only ops stands for it"),
+        (BOTH, PASSED, (OPS, BEN), "", ALLOW, "passed the gate"),
         (BOTH, PASSED, (FLOW, BEN), "", ALLOW, "passed the gate"),
         (BOTH, PASSED, (FLOW, entry("promote", "flow monitor")), "", HOLD, "only Evergreen stands for it"),
         (BOTH, KEPT, (FORCED, BEN), "", ALLOW, "it was forced"),
         (BOTH, KEPT, (), "trust me", HOLD, "nobody stands for it"),
-        (BOTH, KEPT, (EVA, BEN), "", REFUSE, "the gate said keep"),
+        (BOTH, KEPT, (OPS, BEN), "", REFUSE, "the gate said keep"),
     ],
 )
 def test_who_may_become_champion(
@@ -65,9 +65,9 @@ def test_what_has_answered_before_may_answer_again(rules: Rules) -> None:
 
 def test_what_is_held_is_told_until_it_is_live_or_withdrawn() -> None:
     hold, refuse, gone = entry("hold"), entry("refuse"), entry("withdraw")
-    assert held([EVA, hold, refuse], live("7")) == hold
+    assert held([OPS, hold, refuse], live("7")) == hold
     assert held([refuse], None) == refuse
-    assert held([hold], live("8")) is None and held([gone, hold], live("7")) is None and held([EVA], None) is None
+    assert held([hold], live("8")) is None and held([gone, hold], live("7")) is None and held([OPS], None) is None
 
 
 def test_of_two_that_had_begun_the_later_generation_answered() -> None:

@@ -72,9 +72,9 @@ def test_a_version_that_passed_its_gate_gets_the_alias(
     asked: Promotions, ledger: Ledger, registry: MemoryRegistry
 ) -> None:
     gate(ledger, "1")
-    asked.promote("toy", "1", actor="eva (evergreen)", reason="looks good")
+    asked.promote("toy", "1", actor="ops (evergreen)", reason="looks good")
     assert registry.alias("toy", "champion") == "1"
-    assert actions(ledger) == [("promote", "1", "eva (evergreen)"), (MOVED, "1", "eva (evergreen)")]
+    assert actions(ledger) == [("promote", "1", "ops (evergreen)"), (MOVED, "1", "ops (evergreen)")]
     assert open_ask(ledger.entries("toy", kind=KIND)) is None
 
 
@@ -85,14 +85,14 @@ def test_a_version_without_a_passed_gate_is_refused_and_says_how_to_go_on(
     if verdict:
         gate(ledger, "2", verdict)
     with pytest.raises(NotPermitted, match=r"evergreen promote toy 2 --force --reason .* evergreen\.force"):
-        asked.promote("toy", "2", actor="eva", reason="by hand")
+        asked.promote("toy", "2", actor="ops", reason="by hand")
     assert registry.alias("toy", "champion") is None and actions(ledger) == []
 
 
 def test_forcing_needs_a_reason_and_is_on_record(asked: Promotions, ledger: Ledger, registry: MemoryRegistry) -> None:
     with pytest.raises(NotPermitted, match="needs a reason"):
-        asked.promote("toy", "2", actor="eva", reason=" ", force=True)
-    asked.promote("toy", "2", actor="eva", reason="the holdout was broken", force=True)
+        asked.promote("toy", "2", actor="ops", reason=" ", force=True)
+    asked.promote("toy", "2", actor="ops", reason="the holdout was broken", force=True)
     assert registry.alias("toy", "champion") == "2"
     assert [(e.action, e.reason) for e in ledger.entries("toy", kind=KIND)][-1] == (FORCE, "the holdout was broken")
 
@@ -102,7 +102,7 @@ def test_what_is_asked_while_the_registry_is_away_stays_open(ledger: Ledger, tmp
     woken: list[int] = []
     away = Promotions(Away(tmp_path), ledger, ManualClock(NOW), wake=lambda: woken.append(1))
     with pytest.raises(DependencyDown):
-        away.promote("toy", "1", actor="eva", reason="by hand")
+        away.promote("toy", "1", actor="ops", reason="by hand")
     ask = open_ask(ledger.entries("toy", kind=KIND))
     assert ask is not None and ask.version == "1" and woken == [1]
 
@@ -110,7 +110,7 @@ def test_what_is_asked_while_the_registry_is_away_stays_open(ledger: Ledger, tmp
 def test_a_version_that_does_not_exist_leaves_nothing_open(asked: Promotions, ledger: Ledger) -> None:
     gate(ledger, "9")
     with pytest.raises(DeploymentError, match="no version '9'"):
-        asked.promote("toy", "9", actor="eva", reason="by hand")
+        asked.promote("toy", "9", actor="ops", reason="by hand")
     assert [action for action, _, _ in actions(ledger)] == ["promote", KEEP]
     assert open_ask(ledger.entries("toy", kind=KIND)) is None
 
@@ -118,12 +118,12 @@ def test_a_version_that_does_not_exist_leaves_nothing_open(asked: Promotions, le
 def test_a_rollback_needs_no_registry(ledger: Ledger, tmp_path: Path) -> None:
     away = Promotions(Away(tmp_path), ledger, ManualClock(NOW))
     with pytest.raises(DeploymentError, match="no earlier version"):
-        away.rollback("toy", actor="eva", reason="complaints")
+        away.rollback("toy", actor="ops", reason="complaints")
     deploy(ledger, "1")
     deploy(ledger, "2", "1")
-    assert away.rollback("toy", actor="eva", reason="complaints") == "1"
+    assert away.rollback("toy", actor="ops", reason="complaints") == "1"
     assert read_standing(ledger, "toy").barred == {"champion": "2"}
-    assert actions(ledger) == [("rollback", "1", "eva")]
+    assert actions(ledger) == [("rollback", "1", "ops")]
 
 
 def test_a_rollback_does_not_return_to_what_did_worse(asked: Promotions, ledger: Ledger) -> None:
@@ -132,7 +132,7 @@ def test_a_rollback_does_not_return_to_what_did_worse(asked: Promotions, ledger:
     taken = Decision("rollback", "10 % failed", {"role": "champion"})
     ledger.record("toy", "deployment", taken, actor="deployer", as_of=NOW, version="1")
     with pytest.raises(DeploymentError, match="itself taken back: 10 % failed"):
-        asked.rollback("toy", actor="eva", reason="complaints")
+        asked.rollback("toy", actor="ops", reason="complaints")
 
 
 def test_a_second_person_approves_and_the_first_may_not(ledger: Ledger, registry: MemoryRegistry) -> None:
@@ -140,10 +140,10 @@ def test_a_second_person_approves_and_the_first_may_not(ledger: Ledger, registry
     gate(ledger, "1")
     with pytest.raises(NotPermitted, match="Nobody has asked"):
         asked.approve("toy", "1", actor="ben", reason="read the card")
-    asked.promote("toy", "1", actor="eva (evergreen)", reason="better")
+    asked.promote("toy", "1", actor="ops (evergreen)", reason="better")
     assert asked.judged("toy", "1").action == HOLD
-    with pytest.raises(NotPermitted, match=r"eva asked .* cannot approve"):
-        asked.approve("toy", "1", actor="eva (console)", reason="me again")
+    with pytest.raises(NotPermitted, match=r"ops asked .* cannot approve"):
+        asked.approve("toy", "1", actor="ops (console)", reason="me again")
     asked.approve("toy", "1", actor="ben (console)", reason="read the card")
     assert asked.judged("toy", "1").action == "allow"
     deploy(ledger, "1")

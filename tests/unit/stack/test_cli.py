@@ -285,7 +285,7 @@ def test_what_answered_at_a_moment_is_told(home: Path, capsys: pytest.CaptureFix
         ledger.migrate()
         for generation, (version, day) in enumerate((("1", 1), ("2", 3), ("1", 5))):
             ledger.deploy(
-                "taxi_tip", expected_generation=generation, version=version, previous=None, actor="eva (evergreen)",
+                "taxi_tip", expected_generation=generation, version=version, previous=None, actor="ops (evergreen)",
                 reason="champion moved", as_of=datetime(2019, 2, day, tzinfo=UTC),
                 evidence={"clock": "event", "asked": "better on shops"},
             )  # fmt: skip
@@ -297,7 +297,7 @@ def test_what_answered_at_a_moment_is_told(home: Path, capsys: pytest.CaptureFix
     assert evergreen("history", "taxi_tip", "--at", "2019-02-03T10:00Z") == 0
     said = capsys.readouterr().out
     assert "Version 2 of taxi_tip answered at 2019-02-03 10:00:00 UTC: generation 2, since 2019-02-03" in said
-    assert "by eva (evergreen): champion moved (better on shops)" in said
+    assert "by ops (evergreen): champion moved (better on shops)" in said
     for moment, version in (("2019-02-06", "1"), ("2026-11-01T02:59Z", "1"), ("2026-11-01T04:00+01:00", "3")):
         assert evergreen("history", "taxi_tip", "--at", moment, "--json") == 0
         assert json.loads(capsys.readouterr().out)["version"] == version

@@ -24,7 +24,7 @@ def test_everything_is_local_by_default(tmp_path: Path) -> None:
 def test_what_has_a_url_is_not_started(tmp_path: Path) -> None:
     settings = Settings(
         home=tmp_path,
-        redis=RedisSettings(url="redis://eva:secret@elsewhere:6379/0"),
+        redis=RedisSettings(url="redis://ops:secret@elsewhere:6379/0"),
         mlflow=MlflowSettings(url="http://elsewhere:5000"),
         prefect=PrefectSettings(url="http://elsewhere:4200/api"),
         host=HostSettings(kind="open_inference", url="http://elsewhere:8000", repository="/models"),

@@ -29,7 +29,7 @@ def test_percent_signs_survive() -> None:
 
 
 def test_a_long_home_gets_a_short_socket(tmp_path: Path) -> None:
-    assert _socket_path(Path("/home/eva/run"), "abc") == Path("/home/eva/run/supervisor.sock")
+    assert _socket_path(Path("/home/ops/run"), "abc") == Path("/home/ops/run/supervisor.sock")
     short = _socket_path(tmp_path / ("x" * 120), "abc")
     assert len(str(short)) < 104
     assert "abc" in str(short)

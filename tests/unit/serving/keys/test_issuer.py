@@ -17,7 +17,7 @@ from serving.keys.key import digest_of
 from serving.keys.store import MemoryKeyStore
 
 NOW = datetime(2019, 2, 2, 12, tzinfo=UTC)
-EVA = Caller("eva (evergreen)", "127.0.0.1")
+OPS = Caller("ops (evergreen)", "127.0.0.1")
 WISH = Wish("shop", ["predict", "feedback"], ["tip"], 50, 1000, NOW + timedelta(days=90))
 
 
@@ -43,13 +43,13 @@ def office(tmp_path: Path) -> Iterator[Office]:
 
 
 def test_a_key_is_kept_without_its_secret_and_recorded(office: Office) -> None:
-    issued = office.issuer.create(WISH, EVA)
+    issued = office.issuer.create(WISH, OPS)
     (kept,) = office.store.read()
     assert kept == issued.key
     assert kept.digest == digest_of(issued.secret.encode())
     assert kept.may == "predict, feedback of tip"
     (entry,) = office.entries()
-    assert (entry.use_case, entry.action, entry.actor) == ("*", "create_key", "eva (evergreen)")
+    assert (entry.use_case, entry.action, entry.actor) == ("*", "create_key", "ops (evergreen)")
     assert entry.evidence["outcome"] == "allowed" and entry.evidence["address"] == "127.0.0.1"
     assert entry.evidence["id"] == kept.id
     assert issued.secret[16:] not in str(entry) and kept.digest not in str(entry)
@@ -57,9 +57,9 @@ def test_a_key_is_kept_without_its_secret_and_recorded(office: Office) -> None:
 
 
 def test_a_rotated_key_goes_on_for_the_overlap(office: Office) -> None:
-    first = office.issuer.create(WISH, EVA).key
+    first = office.issuer.create(WISH, OPS).key
     office.clock.advance(timedelta(days=1))
-    second = office.issuer.rotate(first.id, timedelta(hours=2), EVA)
+    second = office.issuer.rotate(first.id, timedelta(hours=2), OPS)
     old, new = office.store.read()
     assert (old.replaced_by, old.expires_at) == (new.id, NOW + timedelta(days=1, hours=2))
     assert new == second.key
@@ -68,20 +68,20 @@ def test_a_rotated_key_goes_on_for_the_overlap(office: Office) -> None:
     assert old.state(NOW + timedelta(days=1, hours=2)) == "expired"
     assert office.entries()[-1].evidence["successor"] == new.id
     with pytest.raises(KeyEnded):
-        office.issuer.rotate(first.id, timedelta(hours=2), EVA)
+        office.issuer.rotate(first.id, timedelta(hours=2), OPS)
     for overlap in (timedelta(seconds=-1), timedelta(days=400)):
         with pytest.raises(InvalidField, match="overlap_s"):
-            office.issuer.rotate(new.id, overlap, EVA)
+            office.issuer.rotate(new.id, overlap, OPS)
 
 
 def test_a_revoked_key_stays_in_the_list(office: Office) -> None:
-    key = office.issuer.create(WISH, EVA).key
-    assert office.issuer.revoke(key.id, EVA).revoked_at == NOW
+    key = office.issuer.create(WISH, OPS).key
+    assert office.issuer.revoke(key.id, OPS).revoked_at == NOW
     office.clock.advance(timedelta(hours=1))
-    assert office.issuer.revoke(key.id, EVA).revoked_at == NOW
-    assert [key.state(NOW) for key in office.issuer.keys(EVA)] == ["revoked"]
+    assert office.issuer.revoke(key.id, OPS).revoked_at == NOW
+    assert [key.state(NOW) for key in office.issuer.keys(OPS)] == ["revoked"]
     with pytest.raises(UnknownKey):
-        office.issuer.revoke("0" * 12, EVA)
+        office.issuer.revoke("0" * 12, OPS)
     assert [entry.action for entry in office.entries()] == ["create_key", "revoke_key", "revoke_key", "list_keys"]
 
 
@@ -102,7 +102,7 @@ def test_a_revoked_key_stays_in_the_list(office: Office) -> None:
 ])  # fmt: skip
 def test_what_cannot_be_a_key_is_refused_by_its_field(office: Office, changes: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidField) as refused:
-        office.issuer.create(replace(WISH, **changes), EVA)  # type: ignore[arg-type]
+        office.issuer.create(replace(WISH, **changes), OPS)  # type: ignore[arg-type]
     assert refused.value.field == field
     assert office.store.read() == []
 

@@ -40,7 +40,7 @@ def look(id: int, days: float, loss: float, *, version: str = "7", **facts: Any)
 
 def deployment(generation: int, version: str, previous: str | None, days: float) -> Deployment:
     at = NOW - timedelta(days=days)
-    return Deployment(NAME, generation, version, previous, "eva (console)", "it is better", at, at)
+    return Deployment(NAME, generation, version, previous, "ops (console)", "it is better", at, at)
 
 
 def ledger(**facts: Any) -> LedgerFacts:

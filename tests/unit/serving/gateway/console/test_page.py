@@ -18,7 +18,7 @@ def test_the_live_version_says_since_when_by_whom_and_why(use_case: UseCase) -> 
     live = page(state(use_case, facts)).live
     assert live is not None
     assert (live.version, live.previous, live.generation, live.actor, live.reason, live.decision) == (
-        "7", "6", 2, "eva (console)", "it is better", 9,
+        "7", "6", 2, "ops (console)", "it is better", 9,
     )  # fmt: skip
     assert (NOW - live.since).days == 3
 

@@ -24,7 +24,7 @@ from tests.unit.serving.gateway.conftest import Running, World
 
 pytestmark = pytest.mark.anyio
 ROOT = {"X-API-Key": "root"}
-KEY = Key("0123456789ab", "eva", "d" * 64, frozenset(SCOPES), frozenset(), None, None, created_at=datetime.now(UTC))
+KEY = Key("0123456789ab", "ops", "d" * 64, frozenset(SCOPES), frozenset(), None, None, created_at=datetime.now(UTC))
 
 
 @pytest.fixture
