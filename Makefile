@@ -40,12 +40,13 @@ $(MLSERVER)/.installed: requirements-mlserver.txt
 	  -r requirements-mlserver.txt
 	@touch $@
 
+# with fewer examples of what Hypothesis draws than `make test`
 check: install $(MLSERVER)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) tests/unit tests/contract
+	HYPOTHESIS_PROFILE=quick $(PYTEST) tests/unit tests/contract
 
 # the pages are tested in a real browser, which PyPI does not have
 browser:

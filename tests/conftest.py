@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -17,15 +18,16 @@ from hypothesis import settings as hypothesis_settings
 
 from tests.redis_cluster import fits_cluster, running_cluster
 
-hypothesis_settings.register_profile(
-    "evergreen",
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-hypothesis_settings.load_profile("evergreen")
+for profile, examples in (("all", 50), ("quick", 15)):
+    hypothesis_settings.register_profile(
+        profile,
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+    )
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "all"))
 
 
 _LONGEST_FIRST = (
