@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,10 @@ class ChaosStack:
         state = self._stack.supervisor.states()[part]
         known = self._parts[part]
         healthy = known.healthy or known.ready
-        return state.state == "RUNNING" and state.pid != killed and healthy(state.started_at)
+        if state.state != "RUNNING" or state.pid == killed or not healthy(state.started_at):
+            return False
+        # until they are ended, children that outlived it may answer in its place
+        return not known.leaves_children or _listens(state.pid, {port.number for port in known.ports})
 
     def until(self, holds: Callable[[], bool], what: str, within_s: float = _PATIENCE_S) -> None:
         """Ask again and again."""
@@ -180,3 +183,16 @@ def _settings(folder: Path) -> Settings:
         stream=StreamSettings(max_entries=5_000_000),
         deployer=DeployerSettings(poll_s=0.5),
     )
+
+
+def _listens(pid: int, ports: Collection[int]) -> bool:
+    """Whether a process or one below it listens on any of the ports."""
+    try:
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        return any(
+            held.status == psutil.CONN_LISTEN and held.laddr.port in ports
+            for process in family
+            for held in process.net_connections("tcp")
+        )
+    except psutil.NoSuchProcess:
+        return False
