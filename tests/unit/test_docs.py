@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 
 import pytest
 import typer
+from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
 
+import core.use_case
 from core.discovery import UseCaseFile, discover
 from core.errors import EvergreenError
 from core.policy_json import policy_from_json
 from core.settings import Settings
 from core.use_case import Policy
+from features.definitions import FeatureSet
 from serving.gateway.instance_rules import InstanceRules
 from serving.gateway.problems import STATUS
 from stack.checking import check_use_cases
@@ -28,6 +32,11 @@ from tests.sample_use_case import sample_use_case
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data/*/*.md")])
+
+
+@pytest.fixture(scope="module")
+def use_cases() -> dict[str, UseCaseFile]:
+    return discover(ROOT / "models")
 
 
 def python_of(page: Path) -> str:
@@ -60,6 +69,38 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def test_the_first_example_is_what_the_file_it_shortens_declares(use_cases: dict[str, UseCaseFile]) -> None:
+    real = use_cases["taxi_tip"].use_case
+    trip, recent_tips, profile, *_ = real.features.views
+    names = runpy.run_path(str(ROOT / "models" / "taxi_tip.py")) | vars(core.use_case) | {"FeatureSet": FeatureSet}
+    names |= {field.name: field for field in real.request} | {
+        "HistGradientBoostingClassifier": HistGradientBoostingClassifier
+    }
+    names |= {"trip": trip, "recent_tips": recent_tips, "profile": profile, "read_trips": real.history}
+    exec(python_of(ROOT / "README.md"), names)
+    shown = names["taxi_tip"]
+    assert [shown.name, shown.description, shown.entities] == [real.name, real.description, real.entities]
+    assert set(shown.request) - {...} < set(real.request)
+    assert set(shown.label.known_only_after) - {...} < set(real.label.known_only_after)
+    assert type(shown.estimator(("trip_distance",))) is type(real.estimator(("trip_distance",)))
+    replace(real, policy=shown.policy).validate_policy()
+
+
+def test_the_policy_of_the_page_on_judgement_is_accepted() -> None:
+    (written,) = [
+        line for line in python_of(ROOT / "docs" / "judgement.md").split("\n\n") if line.startswith("Policy(")
+    ]
+    names: dict[str, Any] = {}
+    exec(python_of(ROOT / "docs" / "judgement.md").replace(written, f"policy = {written}"), names)
+    replace(sample_use_case(), policy=names["policy"]).validate_policy()
+
+
+def test_the_model_tests_of_the_page_on_delivery_are_accepted(use_cases: dict[str, UseCaseFile]) -> None:
+    names: dict[str, Any] = {}
+    exec(python_of(ROOT / "docs" / "delivery.md"), names)
+    replace(use_cases["taxi_tip"].use_case, tests=names["tests"]).validate()
 
 
 PACKAGES = ("core", "features", "registry", "monitoring", "serving", "flows", "stack")
@@ -118,11 +159,6 @@ def variables_of_workflows() -> list[str]:
 def test_json_is_json(page: Path) -> None:
     for text in fences(page, "json"):
         json.loads(text)
-
-
-@pytest.fixture(scope="module")
-def use_cases() -> dict[str, UseCaseFile]:
-    return discover(ROOT / "models")
 
 
 def test_predictions_that_are_asked_for_would_be_answered(use_cases: dict[str, UseCaseFile]) -> None:

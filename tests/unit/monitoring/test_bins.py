@@ -56,6 +56,6 @@ def test_drawn_errors_have_the_variance_of_sampled_curves(kind: str) -> None:
     usual = bins.curve(np.bincount(bins.index(values), minlength=bins.size)).values
     samples = rng.choice(values, (3_000, 100))
     sampled = bins.curve(np.stack([np.bincount(bins.index(sample), minlength=bins.size) for sample in samples])).values
-    drawn = bins.noise(usual, np.full(usual.shape, 0.01), rng, 3_000)
+    drawn = bins.noise(usual, np.full(usual.shape, 0.01), rng.standard_normal((3_000, bins.size), dtype=np.float32))
     wide = sampled.std(axis=0) > 0
     assert drawn.std(axis=0)[wide] == pytest.approx(sampled.std(axis=0)[wide], rel=0.1)
