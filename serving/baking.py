@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
+
+from scipy.special import bdtrc  # type: ignore[import-untyped]
 
 from core.decision import Decision
 from core.serving_policy import Bake
@@ -12,10 +15,15 @@ from serving.gateway_report import LATENCY_BOUNDS_S, Tally
 
 WAIT, TAKE_BACK, PASS = "wait", "rollback", "pass"
 _P99 = 0.99
+# It is asked every second of a bake, so that chance must not decide even then.
+_CHANCE = 0.001
 
 
 def judge_bake(bake: Bake, candidate: Tally, baseline: Tally | None, age: timedelta) -> Decision:
     """Whether a version is to be taken back, has passed, or is to be watched on.
+
+    It is taken back if more of its requests failed, or were slower than its 99th percentile may be, than would be by
+    chance once in a thousand times if it were just as allowed (the binomial test).
 
     Args:
         bake: what is allowed.
@@ -37,20 +45,39 @@ def judge_bake(bake: Bake, candidate: Tally, baseline: Tally | None, age: timede
         few = f"{candidate.requests} requests, judged from {bake.min_requests} on"
         return Decision(PASS if age >= bake.period else WAIT, f"nothing to be said against it: {few}", evidence)
     failed, expected = evidence["error_ratio"], evidence["baseline_error_ratio"] or 0.0
-    if failed > expected + bake.max_error_ratio:
+    if _too_many(candidate.errors, candidate.requests, expected + bake.max_error_ratio):
         other = f", {expected:.1%} of those of the other version" if baseline is not None else ""
         reason = (
             f"{failed:.1%} of {candidate.requests} requests failed{other}; {bake.max_error_ratio:.1%} more are allowed"
         )
         return Decision(TAKE_BACK, reason.replace("%", " %"), evidence)
     slow, allowed = evidence["p99_s"], evidence["p99_allowed_s"]
-    if slow is not None and slow > allowed:
+    if _too_many(slower(candidate, allowed), sum(candidate.latency), 1 - _P99):
         reason = f"its 99th percentile of latency is {slow * 1000:.0f} ms; {allowed * 1000:.0f} ms are allowed"
         return Decision(TAKE_BACK, f"{reason}, on {candidate.requests} requests", evidence)
     fine = f"{failed:.1%} of {candidate.requests} requests failed".replace("%", " %")
-    return Decision(
-        PASS if age >= bake.period else WAIT, f"{fine}, no latency beyond {allowed * 1000:.0f} ms", evidence
-    )
+    late = f"{slower(candidate, allowed)} took longer than {allowed * 1000:.0f} ms"
+    return Decision(PASS if age >= bake.period else WAIT, f"{fine}, {late}", evidence)
+
+
+def _too_many(found: int, of: int, allowed: float) -> bool:
+    return found > 0 and float(bdtrc(found - 1, of, min(allowed, 1.0))) < _CHANCE
+
+
+def slower(tally: Tally, than_s: float) -> int:
+    """How many answers took longer than some seconds, at least; latencies spread evenly within a bucket.
+
+    Example:
+        >>> tally = Tally()
+        >>> tally.answered(0.03), tally.answered(3.0)
+        (None, None)
+        >>> slower(tally, 0.05)
+        1
+    """
+    found = 0.0
+    for low, high, n in zip((0.0, *LATENCY_BOUNDS_S), (*LATENCY_BOUNDS_S, math.inf), tally.latency, strict=True):
+        found += n * (1.0 if than_s <= low else max(0.0, (high - than_s) / (high - low)) if high < math.inf else 0.0)
+    return int(found)
 
 
 def quantile_s(tally: Tally, q: float) -> float | None:
