@@ -13,6 +13,7 @@ from serving.gateway.model_caller import CallFailed
 from serving.gateway.tracing import passed_on
 
 _SCORES = {float, int, type(None)}  # null: the model gave no finite score, which `degraded` then says
+_WORKER_DIED = b"Worker died"
 
 
 class HostCaller:
@@ -36,6 +37,8 @@ class HostCaller:
             status, answer = await self._post(path, payload)
             if _wrong_key(status, answer):
                 raise CallFailed("it does not accept the key in its key file", 401)
+        if status == 500 and _WORKER_DIED in answer:  # with the call in its hands; another may answer it
+            status = 507
         if status != 200:
             raise CallFailed(f"it answered {status} for {use_case}/{version}: {answer[:200]!r}", status)
         return _checked(answer, len(body["instances"]), f"{use_case}/{version}")

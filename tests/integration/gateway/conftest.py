@@ -46,13 +46,15 @@ USE_CASE = UseCase(
 class Host:
     """What the stand-in for the model host knows: its versions, the key it wants, the calls it got.
 
-    `hold` makes it wait before it answers; `failures` are statuses for the next calls.
+    `hold` makes it wait before it answers; `failures` are statuses for the next calls,
+    and `failing` what is said with them.
     """
 
     port: int = 0
     versions: set[str] = field(default_factory=lambda: {"1"})
     key: str = "key-1"
     failures: list[int] = field(default_factory=list)
+    failing: str = "told to fail"
     asked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     hold: threading.Event = field(default_factory=threading.Event)
     calls: list[dict[str, Any]] = field(default_factory=list)
@@ -73,7 +75,7 @@ def _handler(host: Host) -> type[BaseHTTPRequestHandler]:
                     400, {"code": 400, "message": "Token Authentication failed. Token either incorrect, expired"}
                 )
             elif host.failures:
-                self._send(host.failures.pop(0), {"message": "told to fail"})
+                self._send(host.failures.pop(0), {"message": host.failing})
             elif version not in host.versions:
                 self._send(404, {"code": 404, "type": "ModelVersionNotFoundException"})
             else:

@@ -139,8 +139,8 @@ def test_a_version_removed_too_early_is_replaced_by_the_live_one(start: Start, h
 
 def test_a_worker_that_dies_is_not_noticed_while_another_lives(start: Start, host: Any) -> None:
     gateway = start()
-    for failure in (503, 507):
-        host.failures = [failure]
+    for failure, said in ((503, ""), (507, ""), (500, "Worker died.")):
+        host.failures, host.failing = [failure], said
         assert gateway.predict(1.0)[0] == 200
     host.failures = [507, 503, 503, 503]
     status, problem = gateway.predict(1.0)
