@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 _BINS = 40
@@ -170,35 +171,40 @@ class ColumnBins:
             return self.distance_weights
         return np.append(-self.distance_weights[:-1], 0.0)
 
-    def noise(self, values: Floats, error: Floats, rng: np.random.Generator, draws: int) -> Floats:
+    def noise(self, values: Floats, error: Floats, normal: Singles) -> Singles:
         """Errors of a curve by the sampling of rows, (draws, m).
 
         Args:
             values: of the curve, (m,).
             error: one over the rows behind each, (m,).
-            rng: where from.
-            draws: how many.
+            normal: standard normal numbers, (draws, `size`).
 
         Source: the multinomial as Poisson counts given their sum, these by Cornish and Fisher (1938) to the third
         moment: in skewed columns, and for few rows, the normal limit has too short a tail.
         """
         values = np.clip(values, 0.0, 1.0)
         if self.kind == "calibration":
-            return np.asarray(np.sqrt(values * (1 - values) * error) * rng.standard_normal((draws, values.size)))
+            return _single(np.sqrt(values * (1 - values) * error)) * normal[:, : values.size]
         if self.kind == "code":
             shares = values / max(float(values.sum()), 1e-12)
-            walk = _poisson(shares, float(error.max()), rng, draws)
-            return np.asarray(walk - shares * walk.sum(axis=1, keepdims=True))
+            walk = _poisson(shares, float(error.max()), normal)
+            return np.asarray(walk - _single(shares) * walk.sum(axis=1, keepdims=True))
         below, null = np.maximum.accumulate(values[:-1]), float(values[-1])
         steps = np.maximum(np.diff(np.r_[0.0, below, 1.0]), 0.0)
-        walk = np.cumsum(_poisson(steps, float(error[:-1].max()), rng, draws), axis=1)
-        bridge = walk[:, :-1] - below * walk[:, -1:]
-        nulls = np.sqrt(null * (1 - null) * error[-1]) * rng.standard_normal(draws)
-        return np.asarray(np.c_[bridge, nulls])
+        walk = _poisson(steps, float(error[:-1].max()), normal[:, :-1])
+        walk = np.cumsum(walk, axis=1)
+        bridge = walk[:, :-1] - _single(below) * walk[:, -1:]
+        nulls = np.float32(np.sqrt(null * (1 - null) * error[-1])) * normal[:, -1:]
+        return np.concatenate([bridge, nulls], axis=1)
 
 
-def _poisson(shares: Floats, error: float, rng: np.random.Generator, draws: int) -> Floats:
+def _single(values: Floats) -> Singles:
+    return values.astype(np.float32)
+
+
+def _poisson(shares: Floats, error: float, normal: Singles) -> Singles:
     """Errors of shares that are Poisson counts over 1 / `error` rows, (draws, m)."""
-    normal = rng.standard_normal((draws, shares.size))
-    skewed = (normal**2 - 1) / 6 * error
-    return np.asarray(np.where(shares > 0, np.sqrt(shares * error) * normal + skewed, 0.0))
+    filled = shares > 0
+    found = normal * _single(np.sqrt(shares * error))
+    found += (normal * normal - 1) * _single(np.where(filled, error / 6, 0.0))
+    return found

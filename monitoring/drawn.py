@@ -12,10 +12,11 @@ from monitoring.bins import ColumnBins
 from monitoring.profile import ReferenceProfile
 from monitoring.scores import CERTAIN, Scale, Scales, evidence
 from monitoring.shrinkage import squeeze
-from monitoring.variation import Expected, Variation, growth, variation
+from monitoring.variation import Expected, Variation, growth, stretch_length, variation
 from monitoring.window import WindowProfile
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 
 DRAWS = 2000
 _SEED = 20_260_101
@@ -23,6 +24,7 @@ _SEED = 20_260_101
 _MARGIN = 0.3
 _TAIL = 0.05
 _FEWEST_INDEPENDENT = 8.0
+_OVERLAPS = 8
 # A profile just made must judge as the same one read from its file.
 _STORED_DIGITS = 4
 
@@ -86,54 +88,86 @@ def draw_windows(
     and Young, 1993); correlation by ranks (Iman and Conover, 1982).
     """
     rng = np.random.default_rng(_SEED)
-    multipliers = rng.standard_normal((DRAWS, len(reference.histograms.counts)))
-    picked = rng.integers(0, len(reference.histograms.counts), DRAWS)
+    stretches = _Stretches(
+        rng, len(reference.histograms.counts), stretch_length(len(reference.histograms.counts), window.blocks)
+    )
     scales, scores = [], np.empty((DRAWS, len(compared)))
     varied = [_variation(reference, window, each) for each in compared]
     spreads, freedom = _spreads(compared, varied, rng)
     order = _correlated(reference, compared, rng)
     features = {column.name for column in reference.features}
+    normal: dict[str, Singles] = {}
     own: list[float] = []
     for i, (each, found) in enumerate(zip(compared, varied, strict=True)):
         column = each.bins
-        away = column.noise(each.at.values, each.at.error, rng, DRAWS)
-        away = away[np.argsort(away @ column.shift_weights, kind="stable")[order[i]]]
+        if column.name not in normal:  # segments are few enough to share a column's
+            normal[column.name] = rng.standard_normal((DRAWS, column.size), dtype=np.float32)
+        away = column.noise(each.at.values, each.at.error, normal[column.name])
+        away = away[np.argsort(away @ _single(column.shift_weights), kind="stable")[order[i]]]
         df = CERTAIN
         if found is not None:
-            away *= found.share(spreads[i])[:, None]
-            moves = multipliers[:, found.starts] @ found.deviations / np.sqrt(len(found.starts))
-            moves += found.deviations[np.searchsorted(found.starts[:-1], picked)]
-            moves *= (_factor(reference, window, found) * found.scale(spreads[i]) / np.sqrt(2))[:, None]
+            away *= _single(found.share(spreads[i]))[:, None]
+            moves = stretches.combined(found)
+            moves *= _single(_factor(reference, window, found) * found.scale(spreads[i]) / np.sqrt(2))[:, None]
             away += moves
             # of a sum of a normal and a Student number, by the share of its variance that is the latter's
             unsure_part = _power(moves, column) / max(_power(away, column), 1e-30)
             df = min(freedom[i] / max(unsure_part, 1e-3) ** 2, CERTAIN)
             if column.name in features:
-                own.append(float((np.abs(moves) @ column.distance_weights).mean()))
+                own.append(float((np.abs(moves) @ _single(column.distance_weights)).mean()))
         unsure = np.zeros(DRAWS)
         if column.name not in features and own and (found is None or found.independent < _FEWEST_INDEPENDENT):
             unsure = np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
-        scales.append(_scales(column, away, unsure, df))
-        scores[:, i] = _scored(scales[-1], column, away, unsure)
+        scale, scores[:, i] = _scaled(column, away, unsure, df)
+        scales.append(scale)
     return Drawn(tuple(scales), np.max([evidence(scores[:, list(group)]) for group in groups], axis=0))
 
 
-def _power(away: Floats, column: ColumnBins) -> float:
+class _Stretches:
+    """A random combination of the stretches of a reference, and one of them, of each draw.
+
+    Args:
+        rng: where from.
+        blocks: of the reference.
+        length: blocks of a stretch. Of those that begin within an eighth of it one stands for all.
+    """
+
+    def __init__(self, rng: np.random.Generator, blocks: int, length: int) -> None:
+        self._multipliers = rng.standard_normal((DRAWS, blocks))
+        self._picked = rng.integers(0, blocks - length + 1, DRAWS)
+        self._step = max(1, length // _OVERLAPS)
+        self._weights: dict[bytes, Singles] = {}
+
+    def combined(self, found: Variation) -> Singles:
+        """Their deviations, the two added, (draws, m); each has the variance of a stretch."""
+        starts = found.starts[:: self._step]
+        key = starts.tobytes()
+        if key not in self._weights:
+            weights = self._multipliers[:, starts] / np.sqrt(len(starts))
+            weights[np.arange(DRAWS), np.searchsorted(starts[1:], self._picked, side="right")] += 1.0
+            self._weights[key] = _single(weights)
+        return self._weights[key] @ _single(found.deviations[:: self._step])
+
+
+def _single(values: Floats) -> Singles:
+    return values.astype(np.float32)
+
+
+def _power(away: Singles, column: ColumnBins) -> float:
     return float((away**2).mean(axis=0) @ column.distance_weights)
 
 
-def _scales(column: ColumnBins, away: Floats, unsure: Floats, df: float) -> Scales:
-    distance = Scale.of(np.abs(away) @ column.distance_weights + unsure)
-    shift = None if column.kind == "code" else Scale.of(np.abs(away @ column.shift_weights) + unsure)
-    bare = Scales(distance, shift, Scale(0.0, 1.0))
-    return Scales(distance, shift, Scale.of(_scored(bare, column, away, unsure), df))
-
-
-def _scored(scales: Scales, column: ColumnBins, away: Floats, unsure: Floats) -> Floats:
-    found = scales.distance.score(np.abs(away) @ column.distance_weights + unsure)
-    if scales.shift is not None:
-        found = np.maximum(found, scales.shift.score(np.abs(away @ column.shift_weights) + unsure))
-    return scales.larger.score(found)
+def _scaled(column: ColumnBins, away: Singles, unsure: Floats, df: float) -> tuple[Scales, Floats]:
+    """What makes differences of the column's curve comparable, and the scores of those drawn, (draws,)."""
+    sizes = np.abs(away) @ _single(column.distance_weights) + unsure
+    distance, shift = Scale.of(sizes), None
+    found = distance.score(sizes)
+    if column.kind != "code":
+        shifts = np.abs(away @ _single(column.shift_weights)) + unsure
+        shift = Scale.of(shifts)
+        found = np.maximum(found, shift.score(shifts))
+    larger = Scale.of(found, df)
+    return Scales(distance, shift, larger), larger.score(found)
 
 
 def _variation(reference: ReferenceProfile, window: WindowProfile, each: Compared) -> Variation | None:

@@ -138,7 +138,7 @@ def variation(
     Sampling explains a variance of v (1 - v) / n of a share v of n rows.
     """
     counts = reference.of(column.name)
-    length = max(1, min(window_blocks, len(counts) // 8))
+    length = stretch_length(len(counts), window_blocks)
     curves = column.curve(counts)
     told_apart = _told_apart(counts, grid)
     cell = told_apart.cell(first_block + np.arange(len(counts)))
@@ -167,6 +167,11 @@ def variation(
         exponent=0.0,
     )
     return replace(found, exponent=_exponent(found.beyond_sampling() @ weights, length, len(counts) * grid.block_s))
+
+
+def stretch_length(blocks: int, window_blocks: int) -> int:
+    """How many blocks a stretch has of a reference of so many, to be compared with windows of so many."""
+    return max(1, min(window_blocks, blocks // 8))
 
 
 def _moving(values: Floats, length: int) -> Floats:
