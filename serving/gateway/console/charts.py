@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 _TICKS = 4
-_LEAST_GAP = 4.0  # percent of the width between two names
+_LEAST_GAP = 8.0  # percent of the width between two names
 
 
 @dataclass(frozen=True, kw_only=True)
