@@ -112,7 +112,9 @@ NOTES = (
     Note(
         "overload, 2 times what can be answered: p99 until refused",
         "",
-        "No cause is known. It was 17 to 28 ms in the other runs.",
+        "In about half of the runs Redis writes its append-only file anew within these six seconds: it forks, and for"
+        " 0.1 s it and the copying of its pages have the one core to themselves. Runs without it stay below 20 ms, as"
+        " does the time until a call is refused at all other moments.",
     ),
     Note(
         "overload, 10 times what can be answered: answered",
@@ -146,9 +148,8 @@ REMARKS = {
         " in one process (two inference workers: half), MLflow with two workers (one: half), Feast with synchronous"
         " reads (asynchronous: slower), Triton by PyTriton with one model instance that gathers up to 64 calls (two:"
         " slower). Triton's Python backend carries a Python 3.11 older than this machine's, under which its shared"
-        " memory does not start; tensors go as base64 between its processes. Overload was measured with the kernel's"
+        " memory does not start; tensors go as base64 between its processes. All was measured with the kernel's"
         " autogroups on, so that each server has its share of the processor, as under systemd or in containers; without"
         " them the gateway gets one of five shares of the core, and calls wait up to 0.9 s to be refused at ten times."
-        " One, rank, echo and stages were measured without, at low priority beside other work of this machine."
     ),
 }

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import redis
 
-from stack.processes import find_redis_server
+from stack.processes import REDIS_KEEPS, find_redis_server
 
 _HOST = "127.0.0.1"
 _READY_S = 10.0
@@ -29,7 +29,7 @@ def redis_server() -> Iterator[int]:
         argv = (
             find_redis_server(),
             *("--port", str(port), "--bind", _HOST, "--dir", folder),
-            *("--appendonly", "yes", "--appendfsync", "no", "--save", "", "--maxmemory-policy", "noeviction"),
+            *REDIS_KEEPS,
         )
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
             try:
