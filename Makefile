@@ -40,13 +40,13 @@ $(MLSERVER)/.installed: requirements-mlserver.txt
 	  -r requirements-mlserver.txt
 	@touch $@
 
-# with fewer examples of what Hypothesis draws than `make test`
-check: install $(MLSERVER)/.installed
+# without the slow tests, and with fewer examples of what Hypothesis draws than `make test`
+check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	HYPOTHESIS_PROFILE=quick $(PYTEST) tests/unit tests/contract
+	HYPOTHESIS_PROFILE=quick $(PYTEST) -m "not slow" tests/unit tests/contract
 
 # the pages are tested in a real browser, which PyPI does not have
 browser:

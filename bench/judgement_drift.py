@@ -109,6 +109,7 @@ def power(windows: int = WINDOWS) -> list[Result]:
             ),
             _share(f"{weeks_in_a_row}: drift called", [bool(look.called) for look in called], 95.0),
             _share(f"{weeks_in_a_row}: those 3 named first", [set(f.moved[:3]) == set(SHIFTED) for f in called], 95.0),
+            _share(f"{weeks_in_a_row}: seen {knows}", np.concatenate([each.together_known.seen for each in found])),
             _share(
                 f"{weeks_in_a_row}: those 3 the furthest {knows}",
                 np.concatenate([each.together_known.first for each in found]),

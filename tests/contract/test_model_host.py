@@ -20,7 +20,7 @@ from tests.torchserve_process import INSTANCE, make_version, running_torchserve
 ASK = {"instances": [INSTANCE, INSTANCE], "log": False}
 
 
-@pytest.fixture(scope="module", params=["memory", "torchserve", "mlserver"])
+@pytest.fixture(scope="module", params=["memory", "torchserve", pytest.param("mlserver", marks=pytest.mark.slow)])
 def station(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[ModelHost, Path]]:

@@ -149,6 +149,7 @@ def test_no_feature_is_the_label_in_disguise(training: TrainingSet) -> None:
         assert value is None or 0.05 < value < 0.95, f"{column} alone has AUC {value}"
 
 
+@pytest.mark.slow
 def test_training_is_repeatable_and_onnx_agrees(loaded: UseCaseFile, training: TrainingSet) -> None:
     use_case = loaded.use_case
     cut = len(training.y) - 1500

@@ -37,6 +37,7 @@ def test_what_peers_compute_is_what_is_expected(tmp_path):
         np.testing.assert_allclose(scores, wanted, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_wrong_answer_fails_the_run(serving):
     from bench.load import closed_loop
     from tests.unit.bench.conftest import reply

@@ -114,6 +114,7 @@ def _champions(asked: Asked, course: Course) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_production_and_replay_decide_alike(
     context: Any, replay: tuple[Asked, Fixed, Course], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,7 @@ def test_a_version_that_fails_a_required_test_is_registered_as_rejected(context:
     assert "Rejected" in context.registry.info(NAME, "1").description
 
 
+@pytest.mark.slow
 def test_a_version_that_is_held_is_not_what_others_are_judged_against(context: Any, declared: UseCaseFile) -> None:
     deliver(context, declared, 20)
     deliver(context, declared, 22)
@@ -164,6 +165,7 @@ def test_a_version_that_is_held_is_not_what_others_are_judged_against(context: A
     assert newest(context, "gate").evidence["champion"]["version"] == "1"
 
 
+@pytest.mark.slow
 def test_a_use_case_may_let_its_versions_begin_as_canaries(context: Any, declared: UseCaseFile) -> None:
     careful = replace(declared, use_case=replace(declared.use_case, serving=Serving(start="canary", start_percent=5)))
 

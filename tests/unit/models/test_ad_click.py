@@ -106,6 +106,7 @@ def test_reading_the_file_does_not_load_torch() -> None:
     assert answer.returncode == 0
 
 
+@pytest.mark.slow
 def test_its_network_trains_and_serves_alike(loaded: UseCaseFile, past: History) -> None:
     """Features that a store would supply are stood in for by constants: the codes alone carry most of the signal."""
     n, use_case = 12_000, loaded.use_case

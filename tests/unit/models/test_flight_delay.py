@@ -61,6 +61,7 @@ def test_moments_are_those_on_the_clocks_of_both_airports(
     assert labelled[key] == pd.Timestamp(f"2013-{landed}", tz="UTC"), flight
 
 
+@pytest.mark.slow
 def test_no_question_is_answered_by_its_own_movements(past: History) -> None:
     asked = past.requests.set_index("key")["at"]
     for events in past.events.values():

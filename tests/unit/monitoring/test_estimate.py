@@ -79,6 +79,7 @@ def test_it_follows_inputs_that_move() -> None:
     assert (found.from_at, found.to_at) == (moved["at"].iloc[0], moved["at"].iloc[-1])
 
 
+@pytest.mark.slow
 def test_its_interval_holds_what_comes_about_as_often_as_it_says() -> None:
     held = 0
     for seed in range(40):
@@ -133,6 +134,7 @@ def test_concept_drift_is_named_as_soon_as_labels_show_it() -> None:
     assert aware.log_loss.value == pytest.approx(realised(after[1]), abs=0.05), "it learned from the newest alone"
 
 
+@pytest.mark.slow
 def test_a_contradiction_that_may_be_chance_is_none() -> None:
     assert all(
         found is not None and found.blind is None

@@ -159,6 +159,7 @@ def test_what_cannot_be_converted_is_refused_by_name(estimator: Any, cause: str)
         to_onnx(estimator, COLUMNS, "sample")
 
 
+@pytest.mark.slow
 def test_a_network_torch_cannot_export_is_refused() -> None:
     def build(columns: int) -> Any:
         import torch

@@ -45,6 +45,7 @@ def test_workers_get_complete_settings_with_absolute_paths(tmp_path: Path, monke
     assert not any("secret" in argument for argument in plan.argv)
 
 
+@pytest.mark.slow
 def test_workers_start_without_torch_and_get_the_real_one_when_they_ask_for_it(tmp_path: Path) -> None:
     """As TorchServe starts them: its worker's file is run by name, with our path in the environment."""
     worker = tmp_path / "model_service_worker.py"

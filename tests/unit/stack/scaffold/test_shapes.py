@@ -22,6 +22,7 @@ from tests.tables import shapes
 
 ROOT = Path(__file__).resolve().parents[4]
 SHAPES = shapes()
+pytestmark = pytest.mark.slow
 
 
 @dataclass(frozen=True)
