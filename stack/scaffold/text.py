@@ -70,6 +70,8 @@ def _values(d: Declaration, data: str, reading: str, base: dict[str, float]) -> 
         if coded else "",
         "coded": coded, "hour": hour, "weekday": weekday, "suffix": suffix,
         "base_rate": f"{d.base_rate:.3g}",
+        # what is sent within one tick of the replay is not seen by those who ask at its end
+        "sooner": literal(min(d.rhythm.tick, d.horizon / 2)),
         "aggregates": [_mean(f, base[f.name]) for f in d.values],
         "time": _time(d.time, d.renamed), "label_time": _time(d.label_time, d.renamed) if d.label_time else "",
         "label": _label(d.label, d.renamed),
