@@ -102,13 +102,13 @@ class ChaosStack:
         """The process that supervisord knows."""
         return self._stack.supervisor.states()[part].pid
 
-    def start_deployer(self) -> None:
+    def start(self, part: str) -> None:
         """Let supervisord start it, and return at once."""
-        self._stack.supervisor.start("deployer")
+        self._stack.supervisor.start(part)
 
-    def stop_deployer(self) -> None:
+    def stop(self, part: str) -> None:
         """Stop it, and return when it has ended."""
-        self._stack.supervisor.stop(["deployer"])
+        self._stack.supervisor.stop([part])
 
     def gateway_pids(self) -> list[int]:
         """The processes that answer clients, the one with most connections first."""

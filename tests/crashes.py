@@ -176,7 +176,7 @@ class Crashes:
     def _converge(self, goal: Goal, crash: Crash, began: float) -> float | None:
         """Start the stack's own deployer, and stop it when all is as it should be; seconds since the crash."""
         left_s = began + CONVERGED_WITHIN_S - time.monotonic()
-        self._stack.start_deployer()
+        self._stack.start("deployer")
         try:
             self._stack.until(lambda: self._agrees(goal), "no agreement", left_s)
         except AssertionError as error:
@@ -184,7 +184,7 @@ class Crashes:
             return None
         finally:
             seconds = time.monotonic() - began
-            self._stack.stop_deployer()
+            self._stack.stop("deployer")
         return seconds
 
     def _cast(self) -> Cast:
@@ -268,7 +268,7 @@ def run(
         tell: hears of each crash.
     """
     _stage(stack)
-    stack.stop_deployer()
+    stack.stop("deployer")
     found = []
     port = stack.settings.gateway.port
     with RecordingClients(port, stack.biases, pause_s=PAUSE_S, timeout_s=2 * DEADLINE_S) as clients:
@@ -280,7 +280,7 @@ def run(
                 break
         else:
             crashes.rest()
-    stack.start_deployer()
+    stack.start("deployer")
     stack.until(lambda: stack.pid("deployer") > 0, "the deployer does not start")
     own = [f"{crash.scenario}, {crash.step} {crash.write}: {fault}" for crash in found for fault in crash.faults]
     return Found(found, own + crashes.faults)

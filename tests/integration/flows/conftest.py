@@ -75,6 +75,7 @@ def project(prefect_port: int, redis_server: str, tmp_path_factory: pytest.TempP
         "EVERGREEN_HOME": str(folder / "home"), "EVERGREEN_MODELS_DIR": str(models), "EVERGREEN_CLOCK": "event",
         "EVERGREEN_REDIS__URL": redis_server, "EVERGREEN_REDIS__NAMESPACE": "test-flows",
         "EVERGREEN_MLFLOW__URL": f"sqlite:///{folder / 'mlflow.db'}",
+        "_MLFLOW_SERVER_ARTIFACT_ROOT": str(folder / "artifacts"),  # else below the working directory
         "EVERGREEN_PREFECT__PORT": str(prefect_port), "EVERGREEN_PREFECT__POOL": "test-pool",
         "EVERGREEN_STREAM__PORT": str(free_port()),
         "PREFECT_HOME": str(folder / "prefect"), "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
