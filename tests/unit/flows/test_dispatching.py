@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -26,6 +25,7 @@ from flows import dispatched, monitor
 from flows.dispatching import KIND, dispatch, send_dispatches
 from flows.steps import delivered_before
 from monitoring.alerts import event_alerts
+from tests.loopback import answering
 
 NAME, SECRET = "taxi_tip", b"a shared secret of many bytes"
 AS_OF = datetime(2019, 2, 5, tzinfo=UTC)
@@ -65,14 +65,8 @@ class _Post(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def github(monkeypatch: pytest.MonkeyPatch) -> Iterator[Github]:
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    with Github() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with answering(Github(), monkeypatch) as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
