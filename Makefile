@@ -9,6 +9,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 USE_CASE ?= taxi_tip
 KEEP ?=
 ONLY ?=
+# where it is set, every process that is started would compile all of the project anew
+unexport PYTHONDONTWRITEBYTECODE
 # test processes; each file of tests runs in one of them
 PARALLEL ?= 2
 PYTEST = $(BIN)/python -m pytest -q -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
