@@ -113,13 +113,6 @@ NOTES = (
         " where they are in the second half is known only afterwards. Three weeks of it tell.",
     ),
     Note(
-        "taxi_tip 2018-2020, 9 policies: replay from nothing",
-        "",
-        "Measured at low priority beside all tests of the project, on the same two cores, before replays looked for"
-        " drift only where a policy asks for it. By Prefect's record the nine policies took 6.7 min since, of which"
-        " `drift` took 4.5; the other rows of that run were not kept.",
-    ),
-    Note(
         "overload, 2 times what can be answered: p99 until refused",
         "",
         "In about half of the runs Redis writes its append-only file anew within these six seconds: it forks, and for"
@@ -138,9 +131,7 @@ NOTES = (
 # shown above an area's table
 REMARKS = {
     "judgement": (
-        "The rows of replayed policies, and of data without drift, are from before drift was judged by shifts of means"
-        " and by many columns together, before the examples declared segments, and before tables were shuffled with"
-        " the days. Power is measured on streams that the method was not chosen on: they are harder than those it was,"
+        "Power is measured on streams that the method was not chosen on: they are harder than those it was,"
         " as the rows of who knows them say."
     ),
     "serving": (

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monitoring.bins import ColumnBins
-from monitoring.profile import ReferenceProfile
+from monitoring.profile import LABEL, RESIDUAL, ReferenceProfile
 from monitoring.scores import CERTAIN, Scale, Scales, evidence
 from monitoring.shrinkage import squeeze
 from monitoring.variation import Expected, Variation, growth, stretch_length, variation
@@ -23,7 +23,7 @@ _SEED = 20_260_101
 # The chance asked for is a promise, and thresholds are estimates: they are set for a third of it.
 _MARGIN = 0.3
 _TAIL = 0.05
-_FEWEST_INDEPENDENT = 8.0
+_FEWEST_INDEPENDENT = 4.0
 _OVERLAPS = 8
 # A profile just made must judge as the same one read from its file.
 _STORED_DIGITS = 4
@@ -98,6 +98,7 @@ def draw_windows(
     features = {column.name for column in reference.features}
     normal: dict[str, Singles] = {}
     own: list[float] = []
+    labels: dict[str, float] = {}
     for i, (each, found) in enumerate(zip(compared, varied, strict=True)):
         column = each.bins
         if column.name not in normal:  # segments are few enough to share a column's
@@ -115,9 +116,14 @@ def draw_windows(
             df = min(freedom[i] / max(unsure_part, 1e-3) ** 2, CERTAIN)
             if column.name in features:
                 own.append(float((np.abs(moves) @ _single(column.distance_weights)).mean()))
+            elif column.name == LABEL and found.independent >= _FEWEST_INDEPENDENT:
+                labels[each.segment] = float((np.abs(moves) @ _single(column.distance_weights)).mean())
         unsure = np.zeros(DRAWS)
         if column.name not in features and own and (found is None or found.independent < _FEWEST_INDEPENDENT):
-            unsure = np.quantile(own, 0.75) * np.abs(rng.standard_normal(DRAWS))
+            # labels given the score wander no more than labels do, which are known better than scores
+            like = labels.get(each.segment) if column.name == RESIDUAL else None
+            wanders = float(np.quantile(own, 0.75)) if like is None else like / column.scale
+            unsure = wanders * np.abs(rng.standard_normal(DRAWS))
         scale, scores[:, i] = _scaled(column, away, unsure, df)
         scales.append(scale)
     return Drawn(tuple(scales), np.max([evidence(scores[:, list(group)]) for group in groups], axis=0))
