@@ -100,6 +100,20 @@ def test_a_column_that_wanders_is_given_more_room(make_watched: Rows, profiled: 
     assert look(wanders, window).over == ()
 
 
+def test_features_that_wander_hide_no_concept_drift(make_watched: Rows, profiled: Profiled) -> None:
+    base = make_watched(12_000, seed=1)
+    week = (base["at"] - base["at"].iloc[0]).dt.days // 7
+    for i, name in enumerate(("fare", "miles", "minutes")):
+        walk = np.random.default_rng(i).standard_normal(week.max() + 1).cumsum()
+        base[name] += (2 * base[name].std() * walk[week]).astype(np.float32)
+    held_out = np.where(np.arange(len(base)) >= len(base) - 1_000, base["score"], np.nan)
+    reference = profiled(base, scores=held_out)
+    window = make_watched(2_000, seed=2, first_day=61, days=7)
+    assert "concept" not in {column.kind for column in look(reference, window).over}
+    window["label"] = (np.random.default_rng(1).random(2_000) < window["score"] * 0.6).astype(float)
+    assert "concept" in {column.kind for column in look(reference, window).over}
+
+
 def test_a_segment_that_moved_is_named(make_watched: Rows, profiled: Profiled) -> None:
     rows = make_watched(12_000, seed=1)
     reference = profiled(rows, segments={"zone": rows["zone"].to_numpy()})
