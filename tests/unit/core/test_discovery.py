@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +106,16 @@ def test_a_fault_is_named(
         load_use_case(path)
     assert sentence in str(caught.value)
     assert "sample.py" in str(caught.value)
+
+
+def test_what_is_digested_is_what_runs_and_nothing_is_left_beside(
+    write: Callable[[str, str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for description in ("one", "two"):  # as long, and written within the same second
+        path = write("a.py", GOOD.replace("Will it sell?", description))
+        assert load_use_case(path).use_case.description == description
+    assert [file.name for file in tmp_path.iterdir()] == ["a.py"]
 
 
 def test_two_files_with_one_name_are_both_named(write: Callable[[str, str], Path], tmp_path: Path) -> None:
