@@ -206,31 +206,6 @@ def test_an_alias_moved_by_mouse_in_mlflow_changes_what_answers(live: Live) -> N
     assert re.search(r"(Promoted|Kept as challenger|Rejected)\.", card), "the gate's verdict is not on the card"
 
 
-def test_a_person_promotes_and_retrains_by_mouse_in_the_console(live: Live) -> None:
-    _, after = _make_both_champions(live)
-    console = f"{live.settings.gateway_url}/console/taxi_tip"
-    with running_chromium() as browser, opened_page(browser) as page:
-        page.goto(console)
-        page.get_by_role("link", name="Promote…").click()
-        page.get_by_label("Version", exact=True).select_option(after)
-        page.get_by_label("Reason", exact=True).fill("it was better after all")
-        if (force := page.get_by_role("checkbox")).count():
-            force.check()
-        page.get_by_role("button", name="Promote").click()
-        page.get_by_text(f"Version {after} answers").wait_for()
-        assert live.predict(live.instance()).json()["model_version"] == after
-
-        page.goto(console)
-        page.get_by_role("link", name="Retrain…").click()
-        page.get_by_label("Reason", exact=True).fill("to see what comes of it")
-        page.get_by_role("button", name="Retrain").click()
-        page.get_by_text(": Completed.").wait_for(timeout=120_000)
-        assert page.get_by_role("link", name="The flow run in Prefect").count() == 1
-    with closing(Ledger(live.settings.ledger_url)) as ledger:
-        assert ledger.deployments("taxi_tip")[0].reason == "it was better after all"
-        assert any("to see what comes of it" in entry.reason for entry in ledger.entries("taxi_tip", limit=20))
-
-
 def test_a_drill_on_the_running_stack_is_survived_and_leaves_it_as_it_was(
     live: Live, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

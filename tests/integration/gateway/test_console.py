@@ -153,13 +153,31 @@ def test_a_person_sees_the_loop_and_rolls_back_on_desktop_and_phone(
         assert "it answers badly" in page.locator("main").inner_text()
         page.get_by_role("link", name="Back to tip").click()
         assert "Version 3" in page.locator("main").inner_text()
+        rolled_back = ledger.entries("tip", kind="promotion", limit=1)[0]
 
-    asked = ledger.entries("tip", kind="promotion", limit=1)[0]
-    assert (asked.action, asked.version, asked.actor, asked.reason) == (
+        page.get_by_role("link", name="Promote…").click()
+        page.get_by_label("Version", exact=True).select_option("4")
+        page.get_by_label("Reason", exact=True).fill("it has passed the gate")
+        page.get_by_role("button", name="Promote").click()
+        page.get_by_text("Version 4 is wanted").wait_for()
+        asked = ledger.entries("tip", kind="promotion", limit=1)[0]
+        assert (asked.action, asked.version, asked.evidence["pending"]) == ("promote", "4", True)  # MLflow is away
+
+    with opened_page(browser) as page:  # where the 503 of Prefect's absence is said
+        log_in(page, url, key)
+        page.get_by_role("link", name="Retrain…").click()
+        page.get_by_label("Reason", exact=True).fill("to see what comes of it")
+        page.get_by_role("button", name="Retrain").click()
+        page.get_by_role("alert").get_by_text("It was not done.").wait_for()
+        assert "Prefect" in page.get_by_role("alert").inner_text()
+
+    assert (rolled_back.action, rolled_back.version, rolled_back.actor, rolled_back.reason) == (
         "rollback",
         "3",
         "ops (console)",
         "it answers badly",
     )
-    audited = ledger.entries(kind="admin", limit=1)[0]
-    assert (audited.action, audited.evidence["outcome"], "ops" in audited.actor) == ("rollback", "allowed", True)
+    audited = [entry for entry in ledger.entries(kind="admin") if entry.evidence["outcome"] == "allowed"]
+    done = [entry for entry in audited if entry.action not in ("log_in", "create_key")]
+    assert [entry.action for entry in done] == ["retrain", "promote", "rollback"]
+    assert all("ops" in entry.actor for entry in done)
