@@ -51,4 +51,5 @@ class VersionPage:
 
     def wait_for_alias(self, alias: str) -> None:
         """Return when the page says that the version has it."""
+        self._page.get_by_role("dialog").wait_for(state="hidden")  # which shows the same alias while it closes
         self._page.get_by_title(alias, exact=True).wait_for()
