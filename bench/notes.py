@@ -98,7 +98,8 @@ NOTES = (
         "power, days correlated by 0.7 (0.03 sd), a weekly wave, 3 weeks of it",
         "",
         "The row of who knows how the days vary says how often the 3 are the furthest. Drift is called where two"
-        " of the three weeks are each beyond their limit: that asks for more than one week's evidence, not for that of all together.",
+        " of the three weeks are each beyond their limit: that asks for more than one week's evidence, not for"
+        " that of all together.",
     ),
     Note(
         "power, taxi by week (2,310 rows): 0.1 sd in 3 columns, those named first",
@@ -131,8 +132,8 @@ NOTES = (
 REMARKS = {
     "judgement": (
         "Power on made streams is measured on seeds that the method was not chosen on: they are harder than those it"
-        " was, as the rows of who knows them say. The real weeks are those it was chosen on, with other draws. That labels"
-        " given the score wander no more than labels was found on the replayed history of taxis."
+        " was, as the rows of who knows them say. The real weeks are those it was chosen on, with other draws. That"
+        " labels given the score wander no more than labels was found on the replayed history of taxis."
     ),
     "serving": (
         "48 features (20 float32 of a user and 20 of an ad in one Redis, 8 of the call), an ONNX network 48 → 64 → 32"
