@@ -56,13 +56,28 @@ class Distance:
     over: bool
 
 
+@dataclass(frozen=True)
+class Distances:
+    """Those of one window.
+
+    Args:
+        columns: of each column in every segment.
+        limit: the evidence of several columns beyond which they raise an alarm together.
+        alike: how the scores of windows in a row are correlated where nothing moves.
+    """
+
+    columns: tuple[Distance, ...] = ()
+    limit: float = 0.0
+    alike: float = 0.5
+
+
 def distances(
     reference: ReferenceProfile,
     window: WindowProfile,
     *,
     false_alarms: float,
     min_rows: int,
-) -> tuple[Distance, ...]:
+) -> Distances:
     """The distance of every column in every segment with enough rows, and which of them moved.
 
     The columns of a segment and a kind are a group. Groups are raised by what their columns say together, with one
@@ -84,7 +99,7 @@ def distances(
                 at = expected(column, theirs, reference.grid, reference.first_block, ours)
                 found.append(Compared(segment, column, at))
     if not found:
-        return ()
+        return Distances()
     groups: dict[tuple[str, str], list[int]] = {}
     for i, each in enumerate(found):
         groups.setdefault((each.segment, kind_of(each.bins.name)), []).append(i)
@@ -94,9 +109,7 @@ def distances(
     return _judged(found, list(groups.values()), reference.calibrated[key], false_alarms)
 
 
-def _judged(
-    found: Sequence[Compared], groups: Sequence[Sequence[int]], drawn: Drawn, false_alarms: float
-) -> tuple[Distance, ...]:
+def _judged(found: Sequence[Compared], groups: Sequence[Sequence[int]], drawn: Drawn, false_alarms: float) -> Distances:
     limit = drawn.limit(false_alarms)
     scores = np.array([float(s.score(c.away, c.bins)) for c, s in zip(found, drawn.scales, strict=True)])
     raised = [group for group in groups if evidence(scores[list(group)]) > limit]
@@ -110,7 +123,7 @@ def _judged(
         judged.append(
             Distance(each.segment, each.bins.name, value, each.at.rows, alone, needed, float(scores[i]), over)
         )
-    return tuple(judged)
+    return Distances(tuple(judged), limit, drawn.alike)
 
 
 def least_score(scores: Floats) -> float:

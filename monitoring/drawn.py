@@ -25,6 +25,7 @@ _MARGIN = 0.3
 _TAIL = 0.05
 _FEWEST_INDEPENDENT = 4.0
 _OVERLAPS = 8
+_ALIKE, _ALIKE_UNKNOWN = (0.3, 0.9), 0.5
 # A profile just made must judge as the same one read from its file.
 _STORED_DIGITS = 4
 
@@ -51,10 +52,12 @@ class Drawn:
     Args:
         scales: of each column compared.
         most: the strongest evidence of any group of columns, of each draw.
+        alike: how the scores of windows in a row are correlated.
     """
 
     scales: tuple[Scales, ...]
     most: Floats
+    alike: float
 
     def limit(self, false_alarms: float) -> float:
         """The evidence that is exceeded that rarely.
@@ -126,7 +129,14 @@ def draw_windows(
             unsure = wanders * np.abs(rng.standard_normal(DRAWS))
         scale, scores[:, i] = _scaled(column, away, unsure, df)
         scales.append(scale)
-    return Drawn(tuple(scales), np.max([evidence(scores[:, list(group)]) for group in groups], axis=0))
+    most = np.max([evidence(scores[:, list(group)]) for group in groups], axis=0)
+    return Drawn(tuple(scales), most, _alike([found for found in varied if found is not None]))
+
+
+def _alike(varied: Sequence[Variation]) -> float:
+    """Of all columns together: of one, few stretches say too little."""
+    known = [found.alike for found in varied if found.alike is not None]
+    return float(np.clip(np.mean(known), *_ALIKE)) if known else _ALIKE_UNKNOWN
 
 
 class _Stretches:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from core.use_case import UseCase
-from monitoring.drift import KINDS, is_called, name_moved
+from monitoring.calling import KINDS, call
 from monitoring.estimate import estimate
 from monitoring.facts import DriftFacts, EstimateFacts, Kind, MonitorFacts
 from monitoring.live import LiveVersion, Past, Served
@@ -81,21 +80,9 @@ def _called(
     """The same with what is called by this window and those of the looks before together."""
     if found is None:
         return None
-    policy, last = use_case.policy, as_of
-    seen: list[set[Kind]] = [{each.kind for each in found.over}]
-    scores = [found.scores]
+    policy, last, windows = use_case.policy, as_of, [found]
     for before in reversed([each for each in looks if each.version == live.version and each.drift is not None]):
         if before.drift is not None and last - before.as_of >= policy.monitor_window:  # windows must not overlap
-            seen.append({each.kind for each in before.drift.over})
-            scores.append(before.drift.scores)
+            windows.append(before.drift)
             last = before.as_of
-    seen.reverse()
-    newest = seen[-policy.drift.of :]
-    called = tuple(kind for kind in KINDS if is_called([kind in kinds for kinds in seen], policy.drift))
-    importance = live.profile.importance if live.profile is not None else {}
-    return replace(
-        found,
-        windows_over={kind: sum(kind in kinds for kinds in newest) for kind in KINDS},
-        called=called,
-        moved=name_moved(scores[: policy.drift.of][::-1], called, importance),
-    )
+    return call(windows[::-1], policy.drift, live.profile.importance if live.profile is not None else {})

@@ -46,7 +46,7 @@ def find_faults(
     found: tuple[Fault, ...] = ()
     if window.rows >= MIN_ROWS:
         found += find_column_faults(
-            reference, window, lambda: distances(reference, window, false_alarms=_RARE, min_rows=MIN_ROWS)
+            reference, window, lambda: distances(reference, window, false_alarms=_RARE, min_rows=MIN_ROWS).columns
         )
         found += find_label_faults(reference, window, labels or LabelCounts())
     elif labels is not None:

@@ -19,7 +19,7 @@ _LOW, _HIGH = 0.5, 0.98
 _LARGEST = 50.0
 _PART, _MOVED = 0.1, 3.5
 _SEED = 20_260_101
-_ALIKE, _MEANS = 0.5, 100_000
+_MEANS = 100_000
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,28 @@ def evidence(scores: Floats) -> Floats:
     return np.asarray((ratios.sum(axis=-1) - alone) / _MOVED)
 
 
-@cache
-def scale_of_means(windows: int) -> Scale:
-    """That of the mean of the scores of so many windows in a row, no column having moved.
+def over_windows(scores: Floats, alike: float, *, most: int = 1) -> Floats:
+    """Of scores of columns in k windows in a row, (…, k): what their means are worth, as a score, (…,).
 
-    They are taken to be correlated by a half: they are compared with one reference, and what moves slowly lasts.
+    Args:
+        scores: not below 0.
+        alike: how windows in a row are correlated, see `Variation.alike`.
+        most: no window counts for more than the so-many-th strongest.
     """
+    windows = scores.shape[-1]
     if windows == 1:
-        return Scale(0.0, 1.0)
+        return np.asarray(scores[..., 0])
+    return _scale_of_means(windows, most, round(alike, 1)).score(_mean(scores, most))
+
+
+def _mean(scores: Floats, most: int) -> Floats:
+    strongest = np.sort(scores, axis=-1)[..., ::-1]
+    return np.asarray(np.minimum(strongest, strongest[..., most - 1 : most]).mean(axis=-1))
+
+
+@cache
+def _scale_of_means(windows: int, most: int, alike: float) -> Scale:
+    """That of such means, no column having moved."""
     rng = np.random.default_rng(_SEED)
     common, own = rng.standard_normal((_MEANS, 1)), rng.standard_normal((_MEANS, windows))
-    return Scale.of(np.abs(np.sqrt(_ALIKE) * common + np.sqrt(1 - _ALIKE) * own).mean(axis=1))
+    return Scale.of(_mean(np.abs(np.sqrt(alike) * common + np.sqrt(1 - alike) * own), most))

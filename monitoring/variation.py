@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,22 @@ class Variation:
     def own(self) -> float:
         """Variance beyond sampling; below 0 where chance has it so."""
         return self.seen - self.sampled
+
+    @cached_property
+    def alike(self) -> float | None:
+        """How the deviations of stretches in a row from what earlier ones let expect are correlated; None if unknown.
+
+        Those of the reference deviate from their own mean, which takes one in `independent` from their covariance; what
+        comes later is compared with a mean that has an error of its own, the same for all, which adds as much.
+        """
+        place = np.full(int(self.starts[-1]) + self.blocks + 1, -1)
+        place[self.starts] = np.arange(self.starts.size)
+        later = place[self.starts + self.blocks]
+        power = float((self.deviations**2).sum(axis=1).mean())
+        if power <= 0 or not (later >= 0).any():
+            return None
+        products = (self.deviations[later >= 0] * self.deviations[later[later >= 0]]).sum(axis=1)
+        return float(products.mean() / power + 2 / self.independent) / (1 + 1 / self.independent)
 
     def scale(self, seen: Floats | float) -> Floats:
         """What the deviations are to be multiplied by to have a variance that is the column's own, of the shape given.

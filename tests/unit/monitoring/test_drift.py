@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from core.policy import DriftPolicy
 from core.triggers import DRIFT_KINDS
-from monitoring.drift import KINDS, find_drift, is_called, name_moved, rank
+from monitoring.calling import KINDS, call, is_called, name_moved, rank
+from monitoring.drift import find_drift
 from monitoring.facts import ColumnDrift, DriftFacts, MonitorFacts
 from monitoring.profile import ReferenceProfile
 from monitoring.window import WindowProfile
@@ -140,6 +141,37 @@ def test_drift_is_called_by_two_of_three_windows(reference: ReferenceProfile, ma
     assert look(reference, moved[0], still[1], still[2]).called == ()
 
 
+def windows(*scores: dict[str, float], limit: float = 5.0) -> list[DriftFacts]:
+    """What each window shows, none of which is raised."""
+    return [DriftFacts(rows=1000, columns=len(each), scores=each, limit=limit) for each in scores]
+
+
+def test_windows_that_are_each_a_little_less_call_together() -> None:
+    still = {f"still {i}": 0.7 for i in range(20)}
+    little, much, small = still | {"moved": 4.0}, still | {"moved": 40.0}, still | {"moved": -4.0}
+    assert call(windows(little, little, little), POLICY, {}).called == ("data",)
+    assert call(windows(little, little, little), POLICY, {}).moved == ("moved",)
+    assert call(windows(little), POLICY, {}).called == ()
+    assert call(windows(small, small, small), POLICY, {}).called == ()  # not worth an alarm
+    assert call(windows(little, little, little, limit=0.0), POLICY, {}).called == ()  # recorded before limits were
+    assert call(windows({}, little, {}), POLICY, {}).called == ()
+    for alone in ((much, still, still), (still, much, still), (still, still, much)):
+        assert call(windows(*({**each, "moved": each.get("moved", 0.5)} for each in alone)), POLICY, {}).called == ()
+
+
+def test_one_week_in_which_everything_moves_calls_nothing() -> None:
+    usual, holiday = {f"c{i}": 0.8 for i in range(30)}, {f"c{i}": 30.0 for i in range(30)}
+    for weeks in ((holiday, usual, usual), (usual, holiday, usual), (usual, usual, holiday)):
+        assert call(windows(*weeks), POLICY, {}).called == ()
+    assert call(windows(usual, holiday, holiday), POLICY, {}).called == ("data",)
+
+
+def test_what_windows_call_together_goes_on_while_they_do() -> None:
+    assert is_called([False] * 3, POLICY, [False, False, True])
+    assert is_called([True, True, False, False], POLICY, [False, False, True, True])
+    assert not is_called([False] * 4, POLICY, [False, False, True, False])
+
+
 @given(st.lists(st.booleans(), max_size=12))
 def test_calling_has_hysteresis(over: list[bool]) -> None:
     before, now = is_called(over[:-1], POLICY), is_called(over, POLICY)
@@ -163,10 +195,10 @@ def test_importance_comes_before_size() -> None:
 def test_what_one_window_leaves_open_several_tell() -> None:
     still = {f"still {i}": 0.8 for i in range(20)}
     first, second = still | {"moved": 4.0, "once": 3.5, "label": 9.0}, still | {"moved": 4.0, "once": 0.2, "label": 9.0}
-    assert set(name_moved([first], ("data",), {})) == {"moved", "once"}
-    assert name_moved([first, second], ("data",), {}) == ("moved",)
-    assert name_moved([{}, second], ("data", "label"), {}) == ("label", "moved")
-    assert name_moved([first, second], (), {}) == ()
+    assert set(name_moved(windows(first), ("data",), {})) == {"moved", "once"}
+    assert name_moved(windows(first, second), ("data",), {}) == ("moved",)
+    assert name_moved(windows({}, second), ("data", "label"), {}) == ("label", "moved")
+    assert name_moved(windows(first, second), (), {}) == ()
     assert name_moved([], ("data",), {}) == ()
 
 
