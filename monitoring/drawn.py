@@ -25,7 +25,8 @@ _MARGIN = 0.3
 _TAIL = 0.05
 _FEWEST_INDEPENDENT = 4.0
 _OVERLAPS = 8
-_ALIKE, _ALIKE_UNKNOWN = (0.3, 0.9), 0.5
+# What lasts for long is in the scores already, see `growth`.
+_ALIKE, _ALIKE_UNKNOWN = (0.3, 0.5), 0.5
 # A profile just made must judge as the same one read from its file.
 _STORED_DIGITS = 4
 
@@ -194,10 +195,13 @@ def _variation(reference: ReferenceProfile, window: WindowProfile, each: Compare
 def _spreads(
     compared: Sequence[Compared], varied: Sequence[Variation | None], rng: np.random.Generator
 ) -> tuple[list[Floats], list[float]]:
-    """The variance each column's stretches may have, sampling included, of each draw; and its degrees of freedom."""
+    """The variance each column's stretches may have, sampling included, of each draw; and its degrees of freedom.
+
+    Columns of one segment and kind lend each other certainty.
+    """
     found, certain = [np.zeros(DRAWS) for _ in compared], [CERTAIN for _ in compared]
-    for segment in dict.fromkeys(each.segment for each in compared):
-        own = [i for i, each in enumerate(compared) if each.segment == segment and varied[i] is not None]
+    for alike in dict.fromkeys((each.segment, each.bins.kind) for each in compared):
+        own = [i for i, c in enumerate(compared) if (c.segment, c.bins.kind) == alike and varied[i] is not None]
         known = [v for i in own if (v := varied[i]) is not None]
         df = np.array([max(v.independent - 1, 1.0) for v in known])
         seen, df = squeeze(np.array([v.seen for v in known]), df)
