@@ -37,7 +37,7 @@ def call(windows: Sequence[DriftFacts], policy: DriftPolicy, importance: Mapping
         windows[-1],
         windows_over={kind: sum(kind in kinds for kinds in newest) for kind in KINDS},
         called=called,
-        moved=name_moved(windows[-policy.of :], called, importance),
+        moved=name_moved(windows[-policy.of :], called, policy, importance),
     )
 
 
@@ -66,13 +66,14 @@ def is_called(over: Sequence[bool], policy: DriftPolicy, together: Sequence[bool
 
 
 def name_moved(
-    windows: Sequence[DriftFacts], called: Sequence[Kind], importance: Mapping[str, float]
+    windows: Sequence[DriftFacts], called: Sequence[Kind], policy: DriftPolicy, importance: Mapping[str, float]
 ) -> tuple[str, ...]:
     """Which columns moved, by several windows together: what one leaves to chance, the next ones tell.
 
     Args:
         windows: what was found in each of the newest, the newest last.
         called: kinds of drift that are; columns of others are not named.
+        policy: what counts as drift.
         importance: of the features; empty if unknown.
 
     Returns:
@@ -83,9 +84,10 @@ def name_moved(
     names = [name for name in (told[-1].scores if told else ()) if kind_of(name) in called]
     if not names:
         return ()
-    own = {name: [window.scores[name] for window in told if name in window.scores] for name in names}
-    alike = told[-1].alike
-    mean = {name: float(over_windows(np.abs(found), alike)) for name, found in own.items()}
+    mean = {
+        name: float(over_windows(np.array([w.scores[name] for w in told if name in w.scores]), told[-1].alike))
+        for name in names
+    }
     level = least_score(np.array(list(mean.values())))
     moved = [
         ColumnDrift(
@@ -97,7 +99,7 @@ def name_moved(
             score=found,
         )
         for name, found in mean.items()
-        if found >= level and _is_mostly_worth_it(own[name])
+        if found >= level and _is_worth_it(name, told, policy)
     ]
     return tuple(column.column for column in rank(moved))
 
@@ -129,15 +131,16 @@ def _raised_together(windows: Sequence[DriftFacts], policy: DriftPolicy) -> set[
     columns: dict[Kind, list[list[float]]] = {}
     for name in newest.scores:
         if all(name in window.scores for window in told):
-            own = [window.scores[name] for window in told]
-            columns.setdefault(kind_of(name), []).append(own if _is_mostly_worth_it(own) else [0.0] * len(own))
+            own = [window.scores[name] if _is_worth_it(name, told, policy) else 0.0 for window in told]
+            columns.setdefault(kind_of(name), []).append(own)
     return {
         kind
         for kind, own in columns.items()
-        if evidence(over_windows(np.abs(own), newest.alike, most=policy.over)) > newest.limit
+        if evidence(over_windows(np.array(own), newest.alike, most=policy.over)) > newest.limit
     }
 
 
-def _is_mostly_worth_it(scores: Sequence[float]) -> bool:
-    """What is small in most windows is small."""
-    return bool(np.mean(np.array(scores) > 0) > 0.5)
+def _is_worth_it(name: str, windows: Sequence[DriftFacts], policy: DriftPolicy) -> bool:
+    """Whether the column's mean effect is."""
+    effects = [window.effects[name] for window in windows if name in window.effects]
+    return bool(np.mean(effects or [np.inf]) > policy.min_effect)

@@ -26,7 +26,7 @@ _TAIL = 0.05
 _FEWEST_INDEPENDENT = 4.0
 _OVERLAPS = 8
 # What lasts for long is in the scores already, see `growth`.
-_ALIKE, _ALIKE_UNKNOWN = (0.3, 0.5), 0.5
+_ALIKE, _ALIKE_UNKNOWN = (0.2, 0.5), 0.5
 # A profile just made must judge as the same one read from its file.
 _STORED_DIGITS = 4
 

@@ -39,22 +39,16 @@ def _find(reference: ReferenceProfile, window: WindowProfile, policy: DriftPolic
     if window.rows < min_rows:
         return DriftFacts(rows=window.rows, columns=0)
     measured = distances(reference, window, false_alarms=policy.false_alarms, min_rows=min_rows)
+    everywhere = [found for found in measured.columns if found.segment == EVERYWHERE]
     return DriftFacts(
         rows=window.rows,
         columns=len(measured.columns),
         over=rank([_column_drift(reference, found, policy) for found in measured.columns if _is_over(found, policy)]),
-        scores=_scores(measured.columns, policy),
+        scores={found.column: round(abs(found.score), 2) for found in everywhere},
+        effects={found.column: round(found.value, 4) for found in everywhere},
         limit=round(measured.limit, 2),
         alike=round(measured.alike, 2),
     )
-
-
-def _scores(window: Sequence[Distance], policy: DriftPolicy) -> dict[str, float]:
-    return {
-        found.column: round(found.score if found.value > policy.min_effect else -abs(found.score), 2)
-        for found in window
-        if found.segment == EVERYWHERE
-    }
 
 
 def _is_over(found: Distance, policy: DriftPolicy) -> bool:

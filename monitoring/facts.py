@@ -125,8 +125,8 @@ class DriftFacts:
         over: those over their thresholds in this window, the most important first.
         windows_over: of the newest windows, how many had any over its threshold, by kind.
         called: kinds of drift that are called, by k of n windows or by these together, with hysteresis.
-        scores: of every column everywhere in this window, see `ColumnDrift`; below 0 where the effect is too small to
-            be worth an alarm; empty if they were not recorded.
+        scores: of every column everywhere in this window, not below 0, see `ColumnDrift`; empty if not recorded.
+        effects: likewise.
         moved: columns of the called kinds that the newest windows together show moved, the most important first.
         limit: the evidence beyond which columns of a kind raise an alarm together; 0 if it was not recorded.
         alike: how the scores of windows in a row are correlated where nothing moves.
@@ -138,6 +138,7 @@ class DriftFacts:
     windows_over: dict[Kind, int] | None = None
     called: tuple[Kind, ...] = ()
     scores: dict[str, float] = field(default_factory=dict)
+    effects: dict[str, float] = field(default_factory=dict)
     moved: tuple[str, ...] = ()
     limit: float = 0.0
     alike: float = 0.5

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -97,7 +97,7 @@ def test_a_column_that_wanders_is_given_more_room(make_watched: Rows, profiled: 
     steady, wanders = (
         profiled(base) for base in (make_watched(12_000, seed=1), wandering(make_watched(12_000, seed=1), 3))
     )
-    assert [column.column for column in look(steady, window).over] == ["minutes"]
+    assert look(steady, window).over[0].column == "minutes"
     assert look(wanders, window).over == ()
 
 
@@ -141,18 +141,24 @@ def test_drift_is_called_by_two_of_three_windows(reference: ReferenceProfile, ma
     assert look(reference, moved[0], still[1], still[2]).called == ()
 
 
-def windows(*scores: dict[str, float], limit: float = 5.0) -> list[DriftFacts]:
+def windows(
+    *scores: dict[str, float], limit: float = 5.0, effects: Sequence[float] = (0.1, 0.1, 0.1)
+) -> list[DriftFacts]:
     """What each window shows, none of which is raised."""
-    return [DriftFacts(rows=1000, columns=len(each), scores=each, limit=limit) for each in scores]
+    return [
+        DriftFacts(rows=1000, columns=len(each), scores=each, effects=dict.fromkeys(each, effect), limit=limit)
+        for each, effect in zip(scores, effects, strict=False)
+    ]
 
 
 def test_windows_that_are_each_a_little_less_call_together() -> None:
     still = {f"still {i}": 0.7 for i in range(20)}
-    little, much, small = still | {"moved": 4.0}, still | {"moved": 40.0}, still | {"moved": -4.0}
+    little, much = still | {"moved": 4.0}, still | {"moved": 40.0}
     assert call(windows(little, little, little), POLICY, {}).called == ("data",)
     assert call(windows(little, little, little), POLICY, {}).moved == ("moved",)
     assert call(windows(little), POLICY, {}).called == ()
-    assert call(windows(small, small, small), POLICY, {}).called == ()  # not worth an alarm
+    assert call(windows(little, little, little, effects=(0.02, 0.09, 0.03)), POLICY, {}).called == ()  # not worth it
+    assert call(windows(little, little, little, effects=(0.02, 0.12, 0.03)), POLICY, {}).called == ("data",)
     assert call(windows(little, little, little, limit=0.0), POLICY, {}).called == ()  # recorded before limits were
     assert call(windows({}, little, {}), POLICY, {}).called == ()
     for alone in ((much, still, still), (still, much, still), (still, still, much)):
@@ -195,11 +201,11 @@ def test_importance_comes_before_size() -> None:
 def test_what_one_window_leaves_open_several_tell() -> None:
     still = {f"still {i}": 0.8 for i in range(20)}
     first, second = still | {"moved": 4.0, "once": 3.5, "label": 9.0}, still | {"moved": 4.0, "once": 0.2, "label": 9.0}
-    assert set(name_moved(windows(first), ("data",), {})) == {"moved", "once"}
-    assert name_moved(windows(first, second), ("data",), {}) == ("moved",)
-    assert name_moved(windows({}, second), ("data", "label"), {}) == ("label", "moved")
-    assert name_moved(windows(first, second), (), {}) == ()
-    assert name_moved([], ("data",), {}) == ()
+    assert set(name_moved(windows(first), ("data",), POLICY, {})) == {"moved", "once"}
+    assert name_moved(windows(first, second), ("data",), POLICY, {}) == ("moved",)
+    assert name_moved(windows({}, second), ("data", "label"), POLICY, {}) == ("label", "moved")
+    assert name_moved(windows(first, second), (), POLICY, {}) == ()
+    assert name_moved([], ("data",), POLICY, {}) == ()
 
 
 def test_what_several_windows_name_is_told_when_drift_is_called(
