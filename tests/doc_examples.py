@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.M | re.S)
-_SHELL = ("console", "bash", "sh", "")
+_SHELL = ("console", "bash", "sh", "text", "")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,10 @@ def fences(page: Path, *languages: str) -> list[str]:
 
 
 def commands(page: Path) -> list[Command]:
-    """The commands of a page; in console fences those behind a prompt, else every line."""
+    """The commands of a page.
+
+    In console fences those behind a prompt, in fences of text or of no language those of ours, else every line.
+    """
     found = []
     for language, text in _FENCE.findall(page.read_text(encoding="utf-8")):
         if language not in _SHELL:
@@ -39,7 +42,7 @@ def commands(page: Path) -> list[Command]:
         lines = joined.splitlines()
         if language == "console":
             lines = [line[2:] for line in lines if line.startswith("$ ")]
-        elif language == "":
+        elif language in ("text", ""):
             lines = [line for line in lines if re.match(r"(\.venv/bin/)?evergreen ", line)]
         else:
             lines = _statements(joined)
@@ -49,12 +52,16 @@ def commands(page: Path) -> list[Command]:
 
 def _statements(text: str) -> list[str]:
     """Lines, of which those go together between which a quote is open."""
-    found, open_quote = [], ""
+    found, begun = [], ""
     for line in text.splitlines():
-        open_quote = f"{open_quote}\n{line}" if open_quote else line
-        if open_quote.count("'") % 2 == 0:
-            found.append(open_quote)
-            open_quote = ""
+        begun = f"{begun}\n{line}" if begun else line
+        try:
+            shlex.split(begun, comments=True)
+        except ValueError:
+            continue
+        found.append(begun)
+        begun = ""
+    assert not begun, f"a quote is left open: {begun}"
     return found
 
 
