@@ -107,7 +107,7 @@ class BadArtifact(BadVersion):
     expected = Expectation(within_s=30)
 
     def _spoil(self, folder: Path) -> str:
-        digest = _renewed(folder)
+        digest = renewed(folder)
         model = bytearray((folder / _MODEL).read_bytes())
         model[len(model) // 2] ^= 1
         (folder / _MODEL).write_bytes(model)
@@ -124,7 +124,7 @@ class BadAnswers(BadVersion):
 
     def _spoil(self, folder: Path) -> str:
         (folder / _MODEL).write_bytes(shifted((folder / _MODEL).read_bytes()))
-        return _renewed(folder)
+        return renewed(folder)
 
 
 def shifted(model: bytes) -> bytes:
@@ -142,7 +142,7 @@ def shifted(model: bytes) -> bytes:
     return changed
 
 
-def _renewed(folder: Path) -> str:
+def renewed(folder: Path) -> str:
     """Write the manifest anew, with a file more, and return its digest."""
     shutil.rmtree(folder / "plots", ignore_errors=True)
     (folder / f"drill-{secrets.token_hex(8)}.json").write_text('{"made_by": "a drill"}')

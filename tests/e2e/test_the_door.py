@@ -1,8 +1,12 @@
-"""What the live gateway answers to good, odd and bad calls."""
+"""What the live stack answers: the gateway to good, odd and bad calls, the command line to what documents show."""
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +18,9 @@ from core.discovery import discover
 from core.prediction_ids import issue_ids
 from features.streams import Keys
 from serving.torchserve.tokens import Tokens
+from tests.doc_examples import NAMES, ROOT, fences, pages_with, to_run
 from tests.e2e.conftest import Live
+from tests.e2e.examples import Stage, carry_out, curve_of, serve_ads, set_stage, ungated
 
 
 def last_entries(live: Live) -> dict[str, bytes]:
@@ -119,16 +125,49 @@ def test_pages_answer(live: Live) -> None:
 
 
 def test_a_use_case_without_a_champion_says_how_to_get_one(live: Live) -> None:
-    answer = live.post("/v1/models/ad_click/predict", {"instances": [dict.fromkeys(CATEGORIES, 1)]})
+    fields = discover(live.settings.models_dir)["flight_delay"].use_case.request_fields
+    answer = live.post("/v1/models/flight_delay/predict", {"instances": [{f.name: f.example for f in fields}]})
     assert answer.status_code == 503
-    assert "evergreen retrain ad_click" in answer.text
+    assert "evergreen retrain flight_delay" in answer.text
     assert answer.headers["retry-after"]
-
-
-CATEGORIES = ("cat1", "cat4", "cat6", "cat8", "cat9")
 
 
 def test_scores_are_finite(live: Live) -> None:
     scores = np.array([score for _, score, _ in live.result.record.answers.values()])
     assert np.isfinite(scores).all()
     assert len(np.unique(scores)) > 100
+
+
+@pytest.fixture(scope="module")
+def third_version(live: Live, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return ungated(live, tmp_path_factory.mktemp("ungated"))
+
+
+@pytest.fixture
+def stage(live: Live, third_version: str, tmp_path: Path) -> Iterator[Stage]:
+    shutil.copytree(ROOT / "models", tmp_path / "models")
+    set_stage(live)
+    yield Stage(live, third_version, tmp_path)
+    set_stage(live)
+
+
+@pytest.mark.parametrize("page", pages_with("stack"), ids=NAMES.get)
+def test_what_a_page_shows_works_as_it_is_written(stage: Stage, page: Path) -> None:
+    commands = to_run(page, "stack")
+    if any("ad_click" in command.said for command in commands):
+        serve_ads(stage.live, stage.folder / "ads")
+    for command in commands:
+        said = carry_out(stage, command)
+        if command.said == "evergreen status --json":
+            (shown,) = fences(ROOT / "docs" / "judgement.md", "json")
+            assert {tuple(point) for point in curve_of(said)} == {tuple(json.loads(shown))}
+        if command.words[1] == "drill":
+            (shown,) = fences(page, "text")
+            heading = said.splitlines()[0].replace(" expected ", " ")
+            assert heading.split() == shown.splitlines()[0].split()
+        if "--html" in command.words:
+            assert (stage.folder / "replay.html").read_text().startswith("<!doctype html>")
+        if "--write" in command.words:
+            (shown,) = fences(ROOT / "docs" / "replay.md", "json")
+            written = json.loads((stage.folder / "models" / "taxi_tip.policy.json").read_text())
+            assert written.keys() == json.loads(shown).keys() and "kind" in written["policy"]["trigger"]

@@ -5,54 +5,36 @@ from __future__ import annotations
 import json
 import re
 import runpy
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from pydantic import SecretStr
 from sklearn.ensemble import HistGradientBoostingClassifier  # type: ignore[import-untyped]
+from sqlalchemy import create_engine
 
 import core.use_case
 from core.discovery import UseCaseFile, discover
 from core.errors import EvergreenError
 from core.policy_json import policy_from_json
-from core.settings import Settings
+from core.settings import Settings, load_settings
 from core.use_case import Policy
 from features.definitions import FeatureSet
-from serving.gateway.instance_rules import InstanceRules
 from serving.gateway.problems import STATUS
-from stack.checking import check_use_cases
 from stack.cli import app
 from stack.command_page import command_page, leaves
 from stack.environment import settings_environment
-from tests.doc_examples import commands, fences
+from stack.local import LocalStack
+from stack.processes import external_services, without_password
+from tests.doc_examples import ELSEWHERE, NAMES, PAGES, ROOT, commands, fences, pages_with, python_of, to_run
 from tests.sample_use_case import sample_use_case
-
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("data/*/*.md")])
 
 
 @pytest.fixture(scope="module")
 def use_cases() -> dict[str, UseCaseFile]:
     return discover(ROOT / "models")
-
-
-def python_of(page: Path) -> str:
-    return "\n\n".join(re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S))
-
-
-def test_the_walk_through_makes_a_use_case_that_is_accepted(tmp_path: Path) -> None:
-    (tmp_path / "shop_sales.py").write_text(python_of(ROOT / "docs" / "add_a_use_case.md"))
-    shutil.copy(ROOT / "models" / "taxi_tip.py", tmp_path)
-    found = discover(tmp_path)
-    assert list(found) == ["shop_sales", "taxi_tip"]
-    use_case = found["shop_sales"].use_case
-    history = use_case.history(tmp_path)
-    assert len(history.requests) == len(history.labels) == len(history.events["sales"])
-    (verdict,) = check_use_cases(tmp_path, "shop_sales")
-    assert verdict.ok, verdict.detail
 
 
 def test_the_features_page_declares_what_is_accepted() -> None:
@@ -104,42 +86,39 @@ def test_the_model_tests_of_the_page_on_delivery_are_accepted(use_cases: dict[st
 
 
 PACKAGES = ("core", "features", "registry", "monitoring", "serving", "flows", "stack")
-USAGE: Any = typer.BadParameter.__base__
-WITH_COMMANDS = [page for page in PAGES if commands(page)]
-NAMES = {page: str(page.relative_to(ROOT)) for page in PAGES}
 
 
-@pytest.mark.parametrize("page", WITH_COMMANDS, ids=NAMES.get)
-def test_commands_are_such_that_they_could_be_run(page: Path) -> None:
-    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
-    known = settings_environment(Settings())
-    for command in commands(page):
-        for name in command.variables:
-            assert not name.startswith("EVERGREEN_") or name in known, f"{name} is no setting"
-        words = command.words
-        if words and Path(words[0]).name == "evergreen":
-            parse(words[1:])
-        elif words and words[0] == "make":
-            assert [w for w in words[1:] if "=" not in w and w not in targets] == []
+def test_every_command_is_run_here_or_said_to_be_run_elsewhere() -> None:
+    shown = [command for page in PAGES for command in commands(page)]
+    lost = [each.said for each in shown if each.place is None and each.said not in ELSEWHERE]
+    assert lost == [], "nobody runs these: let a test do so, or say in ELSEWHERE who does"
+    assert ELSEWHERE.keys() <= {each.said for each in shown}, "no page shows these any more"
+    for who, _ in ELSEWHERE.values():
+        file, _, what = who.partition(": ")
+        assert re.search(rf"\b{re.escape(what)}\b", (ROOT / file).read_text()), f"{file} has no {what}"
 
 
-def parse(words: list[str]) -> None:
-    """Raise an error of usage unless the command line would accept this."""
-    command: Any = typer.main.get_command(app)
-    context = typer.Context(command)
-    while hasattr(command, "commands"):
-        name, words = words[0], words[1:]
-        command = command.get_command(context, name)
-        assert command is not None, f"there is no command {name}"
-    command.make_context(command.name, words)
+@pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
+def test_no_fence_is_overlooked(page: Path) -> None:
+    opened = re.findall(r"^([ >]*)```(\w*)", page.read_text(), re.M)[::2]
+    assert {indent for indent, _ in opened} <= {""}, "the reader of examples takes fences at the margin alone"
+    assert {language for _, language in opened} <= {"", "bash", "console", "json", "python", "text"}
 
 
-def test_a_wrong_command_would_be_found() -> None:
-    for line in (["retrain"], ["retrain", "a", "b"], ["retrain", "a", "--within-s", "0"], ["status", "--fast"]):
-        with pytest.raises(USAGE):
-            parse(line)
-    with pytest.raises(AssertionError, match="no command"):
-        parse(["repeat", "a"])
+@pytest.mark.parametrize("page", pages_with("settings"), ids=NAMES.get)
+def test_variables_that_are_exported_take_effect(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported = {name: value for command in to_run(page, "settings") for name, value in command.variables.items()}
+    for name, value in exported.items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    resolved = settings_environment(settings)
+    assert {name: resolved.get(name) for name in exported} == exported
+    services = external_services(settings)
+    urls = {name: value for name, value in exported.items() if name.endswith("__URL")}
+    for url in (urls.pop("EVERGREEN_LEDGER__URL", "sqlite://"), *settings.databases.values()):
+        create_engine(url.get_secret_value() if isinstance(url, SecretStr) else url)
+    assert {service.address for service in services} == {without_password(url) for url in urls.values()}
+    assert not {service.name for service in services} & {process.name for process in LocalStack(settings).processes}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES.get)
@@ -159,19 +138,6 @@ def variables_of_workflows() -> list[str]:
 def test_json_is_json(page: Path) -> None:
     for text in fences(page, "json"):
         json.loads(text)
-
-
-def test_predictions_that_are_asked_for_would_be_answered(use_cases: dict[str, UseCaseFile]) -> None:
-    asked = 0
-    for page in PAGES:
-        for command in commands(page):
-            found = re.search(r"/v1/models/(\w+)/predict", " ".join(command.words))
-            if command.words[:1] == ["curl"] and found:
-                use_case = use_cases[found.group(1)].use_case
-                body = json.loads(command.words[command.words.index("-d") + 1])
-                InstanceRules(use_case.request_fields, 256).read(body)
-                asked += 1
-    assert asked
 
 
 def test_the_policies_are_accepted() -> None:
