@@ -88,13 +88,17 @@ class MlflowWebhook:
         try:
             delivery = verify(headers, body, secret=self._secret, now_s=self._seconds(), tolerance_s=self._tolerance_s)
             key = self._keys.delivery(hashlib.sha256(delivery.encode()).hexdigest()[:32])
-            (times,) = await self._store.add_counts([(key, 1, 2 * self._tolerance_s + 1)])
-            if times > 1:
+            kept_s = 2 * self._tolerance_s + 1
+            (times,) = await self._store.add_counts([(key, 0, kept_s)])
+            if times > 0:
                 raise BadSignature("The webhook came before.")
         except BadSignature as refusal:
             self._say(refusal)
             raise
+        # The deployer is woken before that is remembered: MLflow sends what was not answered once more, and that must
+        # not be taken for a repetition when the first one came to nothing.
         await self._store.append([(self._keys.wakes, {"why": "webhook"})])
+        await self._store.add_counts([(key, 1, kept_s)])
 
     def routes(self) -> APIRouter:
         """For the pages."""

@@ -171,7 +171,7 @@ def test_a_drop_in_performance_becomes_a_promoted_version(
 
     assert alarmed.completed, alarmed.message
     assert (decision.action, decision.evidence["trigger"]) == ("retrain", "performance")
-    assert decision.evidence["facts"]["drift"]["over"][0]["column"] == "push"
+    assert "push" in {found["column"] for found in decision.evidence["facts"]["drift"]["over"]}
     assert (Path(door.settings.home) / "reports" / door.name / "latest.html").stat().st_size > 100_000
 
     triggered = wait_for_triggered(decision.id, timeout_s=90, api_url=door.settings.prefect_api_url)

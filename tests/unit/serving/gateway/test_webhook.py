@@ -8,10 +8,12 @@ import hmac
 import json
 import time
 import uuid
+from typing import Any
 
 import pytest
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
+from core.errors import DependencyDown
 from core.settings import WebhookSettings
 from serving.gateway.webhook import PATH
 from tests.unit.serving.gateway.conftest import Running, World
@@ -89,3 +91,19 @@ async def test_without_redis_nothing_is_taken_for_new(running: Running) -> None:
         assert answer.status_code == 503
         world.store.down = False
         assert await send(world, headers) == 204
+
+
+async def test_a_webhook_that_came_to_nothing_is_taken_when_mlflow_sends_it_again(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(**SETTINGS) as world:
+        headers, append = signed(), world.store.append
+
+        async def away(entries: Any) -> Any:
+            raise DependencyDown("Redis", "TimeoutError")
+
+        monkeypatch.setattr(world.store, "append", away)
+        assert (await world.client.post(PATH, content=BODY, headers=headers)).status_code == 503
+        monkeypatch.setattr(world.store, "append", append)
+        assert [await send(world, headers) for _ in range(2)] == [204, 401]
+        assert wakes(world) == 1
