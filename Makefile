@@ -11,7 +11,7 @@ KEEP ?=
 ONLY ?=
 # where it is set, every process that is started would compile all of the project anew
 unexport PYTHONDONTWRITEBYTECODE
-# test processes; each file of tests runs in one of them
+# test processes; each file of tests runs in one of them, see tests/conftest.py
 PARALLEL ?= 2
 PYTEST = $(BIN)/python -m pytest -q -n $(PARALLEL) --dist loadfile --no-loadscope-reorder
 VENV := .venv

@@ -10,11 +10,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.redis_cluster import fits_cluster, running_cluster
 
@@ -31,8 +33,8 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "all"))
 
 
 _LONGEST_FIRST = (
-    "tests/integration/stack/", "tests/e2e/", "tests/integration/serving/", "tests/integration/flows/",
-    "tests/integration/", "tests/contract/",
+    "tests/integration/stack/", "tests/e2e/test_the_loop", "tests/e2e/", "tests/integration/serving/",
+    "tests/integration/flows/", "tests/integration/", "tests/contract/",
 )  # fmt: skip
 
 
@@ -59,6 +61,18 @@ def find_redis_server() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what takes longest begin first, so that no process has to wait for another at the end; else at random."""
     items.sort(key=lambda item: next((i for i, part in enumerate(_LONGEST_FIRST) if item.nodeid.startswith(part)), 9))
+
+
+class ByFile(LoadFileScheduling):  # type: ignore[misc]
+    """A file runs in one process; so do all of the end-to-end tests, which share a stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/e2e" if nodeid.startswith("tests/e2e/") else str(super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """What spreads the tests over processes."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -80,7 +80,7 @@ def settings_of(home: Path) -> Settings:
     )
 
 
-@pytest.fixture(scope="module")  # ends with its file: an idle stack takes time from the tests after it
+@pytest.fixture(scope="package")  # ends with this folder: an idle stack takes time from the tests after it
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """The stack is brought up, a first version trained, eight days served, and a second version trained."""
     stack = LocalStack(settings_of(tmp_path_factory.mktemp("live") / "home"))
