@@ -85,21 +85,15 @@ NOTES = (
     Note(
         "power, days correlated by 0.7 (0.03 sd), a weekly wave: 0.1 sd in 3 of 30 columns seen",
         "",
-        "Who knows how the days vary sees no more of it in one window of these streams.",
+        "Who knows how the days vary sees hardly more of it in one window of these streams. Three weeks of it tell.",
     ),
     Note(
         "power, days correlated by 0.7 (0.03 sd), a weekly wave: those 3 named first",
         "",
         "One window cannot tell: the days' own ways, the rows of the week and those of the reference leave a shift"
         " of 0.1 sd 3.6 standard errors, and the furthest of 27 other columns is often further than the least of 3. The"
-        " row of who knows how the days vary says how often the 3 are the furthest at all, sure of it or not.",
-    ),
-    Note(
-        "power, days correlated by 0.7 (0.03 sd), a weekly wave, 3 weeks of it",
-        "",
-        "The row of who knows how the days vary says how often the 3 are the furthest. Drift is called where two"
-        " of the three weeks are each beyond their limit: that asks for more than one week's evidence, not for"
-        " that of all together.",
+        " row of who knows how the days vary says how often the 3 are the furthest at all, sure of it or not. Three weeks"
+        " of it tell.",
     ),
     Note(
         "power, taxi by week (2,310 rows): 0.1 sd in 3 columns, those named first",
@@ -131,9 +125,9 @@ NOTES = (
 # shown above an area's table
 REMARKS = {
     "judgement": (
-        "Power on made streams is measured on seeds that the method was not chosen on: they are harder than those it"
-        " was, as the rows of who knows them say. The real weeks are those it was chosen on, with other draws. That"
-        " labels given the score wander no more than labels was found on the replayed history of taxis."
+        "Power on made streams is measured on seeds that the method was not chosen on. The real weeks are those it was"
+        " chosen on, with other draws. That labels given the score wander no more than labels was found on the replayed"
+        " history of taxis."
     ),
     "serving": (
         "48 features (20 float32 of a user and 20 of an ad in one Redis, 8 of the call), an ONNX network 48 → 64 → 32"

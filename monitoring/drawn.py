@@ -197,17 +197,22 @@ def _spreads(
 ) -> tuple[list[Floats], list[float]]:
     """The variance each column's stretches may have, sampling included, of each draw; and its degrees of freedom.
 
-    Columns of one segment and kind lend each other certainty.
+    Columns of one segment lend each other certainty, codes and others apart: what moves a quantity moves the shares of
+    codes less.
     """
     found, certain = [np.zeros(DRAWS) for _ in compared], [CERTAIN for _ in compared]
-    for alike in dict.fromkeys((each.segment, each.bins.kind) for each in compared):
-        own = [i for i, c in enumerate(compared) if (c.segment, c.bins.kind) == alike and varied[i] is not None]
+    for alike in dict.fromkeys(_likeness(each) for each in compared):
+        own = [i for i, each in enumerate(compared) if _likeness(each) == alike and varied[i] is not None]
         known = [v for i in own if (v := varied[i]) is not None]
         df = np.array([max(v.independent - 1, 1.0) for v in known])
         seen, df = squeeze(np.array([v.seen for v in known]), df)
         for i, variance, freedom in zip(own, seen, df, strict=True):
             found[i], certain[i] = variance * freedom / rng.chisquare(freedom, DRAWS), float(freedom)
     return found, certain
+
+
+def _likeness(each: Compared) -> tuple[str, bool]:
+    return each.segment, each.bins.kind == "code"
 
 
 def _correlated(
