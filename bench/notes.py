@@ -92,8 +92,8 @@ NOTES = (
         "",
         "One window cannot tell: the days' own ways, the rows of the week and those of the reference leave a shift"
         " of 0.1 sd 3.6 standard errors, and the furthest of 27 other columns is often further than the least of 3. The"
-        " row of who knows how the days vary says how often the 3 are the furthest at all, sure of it or not. Three weeks"
-        " of it tell.",
+        " row of who knows how the days vary says how often the 3 are the furthest at all, sure of it or not. Three"
+        " weeks of it tell.",
     ),
     Note(
         "power, taxi by week (2,310 rows): 0.1 sd in 3 columns, those named first",
