@@ -11,6 +11,8 @@ KEEP ?=
 ONLY ?=
 # where it is set, every process that is started would compile all of the project anew
 unexport PYTHONDONTWRITEBYTECODE
+# threads of OpenMP that spin while they wait make a fit ten times as long where others need the cores
+export OMP_WAIT_POLICY ?= PASSIVE
 # test processes; each file of tests runs in one of them, see tests/conftest.py
 PARALLEL ?= 2
 PYTEST = $(BIN)/python -m pytest -q -n $(PARALLEL) --dist loadfile --no-loadscope-reorder

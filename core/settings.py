@@ -448,3 +448,12 @@ def own_environment() -> dict[str, str]:
 def inherited_environment() -> dict[str, str]:
     """This process's environment without Evergreen's own variables: what child processes start from."""
     return {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_")}
+
+
+def share_cores() -> None:
+    """Let threads of OpenMP sleep while they wait for one another, in this process and those it starts.
+
+    Else they spin, and a fit takes ten times as long where others need the cores, as a stack that serves does. To be
+    called before a library is loaded that has such threads; what is set already stays.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

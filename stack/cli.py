@@ -7,6 +7,7 @@ import sys
 import typer
 
 from core.errors import EvergreenError, SettingsError
+from core.settings import share_cores
 from stack.commands import compare, history, inspect, lifecycle, promotion, rollout, show, versions
 from stack.commands import drill as drill_command
 from stack.commands import explain as explain_command
@@ -53,6 +54,7 @@ keys.command()(key_commands.revoke)
 
 def main() -> None:
     """Run one command. Exit code 0: done; 1: the answer is no, or it failed; 2: wrong usage or settings."""
+    share_cores()
     try:
         app(prog_name="evergreen")
     except SettingsError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from core.settings import Settings, inherited_environment
+from core.settings import Settings, inherited_environment, share_cores
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 STACK_MARKER = "EVERGREEN_STACK"
@@ -38,6 +38,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment every local process starts with."""
+    share_cores()
     return {
         **inherited_environment(),
         **settings_environment(settings),

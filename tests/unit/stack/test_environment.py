@@ -20,6 +20,13 @@ from stack.environment import absolute, child_environment, settings_environment,
 TEXT = st.text(string.ascii_letters + string.digits + " %\"'$:/@.-", max_size=30)
 
 
+def test_threads_sleep_while_they_wait_unless_somebody_wants_it_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert child_environment(Settings())["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert child_environment(Settings())["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 @given(url=TEXT, namespace=TEXT, key=TEXT, port=st.integers(1, 65535), timeout=st.floats(1e-6, 1e6))
 def test_children_read_the_same_settings(url: str, namespace: str, key: str, port: int, timeout: float) -> None:
     settings = Settings(
