@@ -36,6 +36,7 @@ _LONGEST_FIRST = (
     "tests/integration/stack/", "tests/e2e/test_the_loop", "tests/e2e/", "tests/integration/serving/",
     "tests/integration/flows/", "tests/integration/", "tests/contract/",
 )  # fmt: skip
+_SHARE_A_STACK = ("tests/e2e/", "tests/integration/flows/")
 
 
 def free_port() -> int:
@@ -64,10 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class ByFile(LoadFileScheduling):  # type: ignore[misc]
-    """A file runs in one process; so do all of the end-to-end tests, which share a stack."""
+    """A file runs in one process; so does a folder whose tests share a stack."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "tests/e2e" if nodeid.startswith("tests/e2e/") else str(super()._split_scope(nodeid))
+        shared = (folder for folder in _SHARE_A_STACK if nodeid.startswith(folder))
+        return next(shared, str(super()._split_scope(nodeid)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:

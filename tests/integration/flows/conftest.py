@@ -46,7 +46,7 @@ def running(command: list[str], environment: Mapping[str, str], log: Path) -> It
             raise
 
 
-@pytest.fixture(scope="module")  # ends with its file: an idle stack takes time from the tests after it
+@pytest.fixture(scope="package")  # ends with this folder: an idle stack takes time from the tests after it
 def prefect_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder, port = tmp_path_factory.mktemp("prefect"), free_port()
     environment = {
@@ -63,7 +63,7 @@ def prefect_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="module")  # ends with its file: an idle stack takes time from the tests after it
+@pytest.fixture(scope="package")  # ends with this folder: an idle stack takes time from the tests after it
 def project(prefect_port: int, redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The settings of a project, as variables; each test has a use case of its own in it (see NAMES)."""
     folder = tmp_path_factory.mktemp("project")
@@ -83,7 +83,7 @@ def project(prefect_port: int, redis_server: str, tmp_path_factory: pytest.TempP
     }  # fmt: skip
 
 
-@pytest.fixture(scope="module")  # ends with its file: an idle stack takes time from the tests after it
+@pytest.fixture(scope="package")  # ends with this folder: an idle stack takes time from the tests after it
 def worker(project: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[bytes]]:
     """The worker of the project; deploys before it works. A stream worker fills the offline log meanwhile."""
     logs = tmp_path_factory.mktemp("worker")
