@@ -7,7 +7,7 @@ import ipaddress
 import os
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -445,15 +445,22 @@ def own_environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+THREADS_SLEEP: Mapping[str, str] = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that wait for one another sleep.
+
+Else they spin, and a fit takes ten times as long where others need the cores, as a stack that serves does.
+"""
+
+
 def inherited_environment() -> dict[str, str]:
     """This process's environment without Evergreen's own variables: what child processes start from."""
     return {name: value for name, value in os.environ.items() if not name.startswith("EVERGREEN_")}
 
 
 def share_cores() -> None:
-    """Let threads of OpenMP sleep while they wait for one another, in this process and those it starts.
+    """Let this process's threads of OpenMP wait as `THREADS_SLEEP` says, unless something else is set.
 
-    Else they spin, and a fit takes ten times as long where others need the cores, as a stack that serves does. To be
-    called before a library is loaded that has such threads; what is set already stays.
+    To be called before a library is loaded that has such threads.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for name, value in THREADS_SLEEP.items():
+        os.environ.setdefault(name, value)

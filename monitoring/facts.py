@@ -126,10 +126,10 @@ class DriftFacts:
         windows_over: of the newest windows, how many had any over its threshold, by kind.
         called: kinds of drift that are called, by k of n windows or by these together, with hysteresis.
         scores: of every column everywhere in this window, not below 0, see `ColumnDrift`; empty if not recorded.
-        effects: likewise.
+        effects: of the same columns, see `ColumnDrift`.
         moved: columns of the called kinds that the newest windows together show moved, the most important first.
         limit: the evidence beyond which columns of a kind raise an alarm together; 0 if it was not recorded.
-        alike: how the scores of windows in a row are correlated where nothing moves.
+        alike: how the scores of windows in a row are correlated where nothing moves, in [0, 1].
     """
 
     rows: int

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr
 
-from core.settings import Settings, inherited_environment, share_cores
+from core.settings import THREADS_SLEEP, Settings, inherited_environment
 
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 STACK_MARKER = "EVERGREEN_STACK"
@@ -38,8 +38,8 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 def child_environment(settings: Settings) -> dict[str, str]:
     """The environment every local process starts with."""
-    share_cores()
     return {
+        **THREADS_SLEEP,
         **inherited_environment(),
         **settings_environment(settings),
         STACK_MARKER: stack_marker(settings),

@@ -68,6 +68,12 @@ def test_rows_more_even_than_chance_makes_them_have_smaller_errors(vary: Callabl
     assert found.share(4 * found.sampled) == 1.0
 
 
+def test_stretches_in_a_row_are_as_alike_as_they_move_slowly(vary: Callable[..., Variation | None]) -> None:
+    restless, slow = vary(np.random.default_rng(2).normal(0, 0.3, 240)), vary(np.sin(np.arange(240) / 40))
+    assert restless is not None and restless.alike is not None and abs(restless.alike) < 0.3
+    assert slow is not None and slow.alike is not None and slow.alike > 0.8
+
+
 def test_too_short_a_reference_says_nothing_of_variation(vary: Callable[..., Variation | None]) -> None:
     assert vary(np.zeros(2), 1) is None
 
