@@ -28,18 +28,19 @@ from serving.intent import Intent
 from serving.open_inference.host import OpenInferenceHost
 from serving.open_inference.scorings import store as open_inference_store
 from serving.permission import Rules, rules_of
+from serving.promoting import is_named_anew
 from serving.reconcile import Live, Observed, plan
 from serving.refusals import Refusals
 from serving.routes import RedisRouteTable, in_flight, is_followed
 from serving.routing import Route
 from serving.standing import KIND, PASS, Standing, read_standing
-from serving.steps import Load, MoveAlias, Smoke, Step
+from serving.steps import Load, MoveAlias, Release, Smoke, Step
 from serving.torchserve.configuration import store
 from serving.torchserve.host import TorchServeHost
 from serving.torchserve.packer import packed_versions
 from serving.troubles import Troubles
 from serving.wakes import RedisWakes, Wakes
-from serving.wanted import Wanted
+from serving.wanted import CHAMPION, Wanted
 from serving.watch import Verdict, Watch
 from serving.webhook_keeper import WebhookKeeper
 
@@ -177,7 +178,8 @@ class Deployer:
 
     def _observe(self, use_case: str, found: Found) -> Observed:
         deployments, standing = self._at.ledger.deployments(use_case), read_standing(self._at.ledger, use_case)
-        if self._judge(use_case, deployments, standing, found.loaded):
+        judged = self._judge(use_case, deployments, standing, found.loaded)
+        if judged or self._tries_again(use_case, found.wanted.champion, standing):
             standing = read_standing(self._at.ledger, use_case)
         newest = deployments[0] if deployments else None
         live = Live(newest.version, newest.generation, newest.previous) if newest else None
@@ -207,6 +209,17 @@ class Deployer:
             self._record_verdict(use_case, verdict, deployments[0])
         return bool(verdicts)
 
+    def _tries_again(self, use_case: str, champion: str | None, standing: Standing) -> bool:
+        """Let a champion that was taken back try again if it got its alias back between two looks; True if it may."""
+        taken = standing.taken_back.get(CHAMPION)
+        if champion is None or taken is None or taken.version != champion:
+            return False
+        if not is_named_anew(self._at.ledger, taken, self._intent.known_to):
+            return False
+        self._refusals.forgive(use_case, champion)
+        self._deployment.take(use_case, Release(CHAMPION, champion))
+        return True
+
     def _record_verdict(self, use_case: str, verdict: Verdict, live: Deployed) -> None:
         decision = verdict.decision
         known = f"{verdict.role} {verdict.version}"
@@ -219,14 +232,16 @@ class Deployer:
         )  # fmt: skip
 
     def _act(self, use_case: str, steps: list[Step]) -> bool:
-        """Take the steps; False if one could not be taken because of the version it is about."""
+        """Take the steps; False if one could not be taken now, and what it is about is not settled."""
         for step in steps:
             if self._stop.is_set():
                 return False
+            if isinstance(step, MoveAlias):
+                self._intent.look_soon()
+                if not self._intent.is_fresh:  # somebody may have put it there anew since it was read
+                    return False
             try:
                 self._deployment.take(use_case, step)
-                if isinstance(step, MoveAlias):
-                    self._intent.look_soon()
             except DeploymentError as error:
                 if not isinstance(step, (Load, Smoke)):
                     raise

@@ -131,7 +131,7 @@ class Deployment:
                 if self._at.registry.alias(use_case, alias) == version:  # else a person was faster
                     self._at.registry.set_alias(use_case, alias, to)
             case Release(role, version):
-                gone = f"the alias {role} is off {version}, which was taken back: setting it again is a new try"
+                gone = f"the alias {role} was off {version} since that was taken back: setting it again is a new try"
                 self._record(use_case, version, Decision(RELEASE, gone, {"role": role}))
             case Unload(version):
                 self._at.host.unregister(use_case, version)

@@ -37,6 +37,8 @@ class Intent:
         self._read: dict[str, Wanted] = {}
         self._due_s = -float("inf")
         self._troubles = Troubles(logger)
+        self.known_to = 0
+        """The ledger's newest entry before the registry said what counts now."""
         self.is_fresh = False
         """Whether the last `read` asked the registry, and was answered."""
 
@@ -51,7 +53,7 @@ class Intent:
         if now_s < self._due_s:
             return dict(self._read)
         try:
-            desired = self._at.registry.desired()
+            known_to, desired = self._at.ledger.newest_id(), self._at.registry.desired()
             desired = {name: self._carry_out(name, found) for name, found in desired.items()}
         except EvergreenError as error:
             self._troubles.note("the registry", error)
@@ -59,6 +61,7 @@ class Intent:
             return {}
         self._troubles.over("the registry")
         self._read, self._due_s = self._understood(desired), now_s + self._every_s
+        self.known_to = known_to
         self.is_fresh = True
         return dict(self._read)
 

@@ -114,9 +114,10 @@ class Promotions:
         self._ledger.record(use_case, KIND, Decision(ROLLBACK, reason, known), actor=actor, as_of=now, version=back)
         taken = Decision(ROLLBACK, f"champion {live.version} is taken back by hand: {reason}",
                          {"role": CHAMPION, "generation": live.generation, "by_hand": True})  # fmt: skip
-        self._ledger.record(use_case, DEPLOYMENT, taken, actor=actor, as_of=now, version=live.version)
+        id_ = self._ledger.record(use_case, DEPLOYMENT, taken, actor=actor, as_of=now, version=live.version)
         with suppress(Unavailable):  # the deployer goes back by the ledger, and moves the alias once it can
             self._aliases.set_alias(use_case, CHAMPION, back)
+            self._close(use_case, back, id_, MOVED, f"the alias {CHAMPION} is on {back}", actor)
         self._wake()
         return back
 
@@ -207,6 +208,27 @@ def seen_versions(ledger: Ledger, use_case: str) -> set[str]:
     live = ledger.live(use_case)
     waits = ledger.entries(use_case, kind=KIND, actions=(HOLD, REFUSE), limit=1)
     return {entry.version for entry in waits if entry.version} | ({live.version} if live else set())
+
+
+def is_named_anew(ledger: Ledger, taken_back: Entry, known_to: int) -> bool:
+    """Whether the version that an alias was taken from got it again, though nobody saw the alias leave.
+
+    It did if somebody asked for that version since, or if the alias is on it after it was moved elsewhere.
+
+    Args:
+        ledger: where requests and moves are kept.
+        taken_back: the verdict on the version that the alias is on.
+        known_to: the newest entry from before the registry was asked; what was moved later may not have been seen.
+    """
+    since = ledger.entries(
+        taken_back.use_case, kind=KIND, actions=(MOVED, PROMOTE, FORCE), before=known_to + 1, limit=_ENTRIES
+    )
+    return any(
+        entry.evidence["ask"] >= taken_back.id
+        if entry.action == MOVED
+        else (entry.version == taken_back.version and entry.id > taken_back.id)
+        for entry in since
+    )
 
 
 def open_ask(entries: Sequence[Entry]) -> Entry | None:

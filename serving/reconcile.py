@@ -209,6 +209,6 @@ def _tell(seen: Observed, live: Live) -> list[Step]:
             continue
         if named.get(role) == version:
             steps.append(MoveAlias(role, version, live.version if role == CHAMPION else None))
-        elif role in named or role in seen.wanted.shares:
+        if role in named or role in seen.wanted.shares:
             steps.append(Release(role, version))
     return steps

@@ -37,13 +37,18 @@ class Standing:
 
     Args:
         parts: by role, ``canary`` and ``shadow``.
-        barred: by role: the version that was taken back and is not to serve in it again before its alias was gone.
+        taken_back: by role: the verdict on a version that is not to serve in it again before its alias was gone.
         passed: generations whose champion has passed its bake.
     """
 
     parts: dict[str, Part] = field(default_factory=dict)
-    barred: dict[str, str] = field(default_factory=dict)
+    taken_back: dict[str, Entry] = field(default_factory=dict)
     passed: frozenset[int] = frozenset()
+
+    @property
+    def barred(self) -> dict[str, str]:
+        """By role: the version that was taken back."""
+        return {role: entry.version for role, entry in self.taken_back.items() if entry.version is not None}
 
     def share(self, role: str) -> Share | None:
         """What a role's version gets; None if no version has the role."""
@@ -85,7 +90,7 @@ def _after(now: Standing, entry: Entry) -> Standing:
     role, version = entry.evidence.get("role"), entry.version
     if role is None or version is None:
         return now
-    parts, barred = dict(now.parts), dict(now.barred)
+    parts, taken_back = dict(now.parts), dict(now.taken_back)
     if entry.action in (CANARY, SHADOW):
         share = Share(version, float(entry.evidence["percent"]))
         parts[role] = Part(share, entry.recorded_at, baking=role == CANARY)
@@ -93,14 +98,14 @@ def _after(now: Standing, entry: Entry) -> Standing:
         parts.pop(role, None)
     elif entry.action == ROLLBACK:
         parts.pop(role, None)
-        barred[role] = version
+        taken_back[role] = entry
     elif entry.action == RELEASE:
-        barred.pop(role, None)
+        taken_back.pop(role, None)
     elif entry.action == PASS and role in parts:
         parts[role] = replace(parts[role], baking=False)
     elif entry.action == PASS and role == CHAMPION:
         return replace(now, passed=now.passed | {int(entry.evidence["generation"])})
-    return Standing(parts, barred, now.passed)
+    return Standing(parts, taken_back, now.passed)
 
 
 def _is_news(deployments: Sequence[Deployment]) -> bool:

@@ -167,6 +167,11 @@ class Ledger:
         with self._engine.connect() as connection:
             return [Entry(**_aware(row)) for row in connection.execute(query)]
 
+    def newest_id(self) -> int:
+        """The id of the newest decision; 0 without one."""
+        with self._engine.connect() as connection:
+            return int(connection.execute(select(func.max(decisions.c.id))).scalar() or 0)
+
     def is_made(self) -> bool:
         """Whether its tables are there; `migrate` makes them."""
         return inspect(self._engine).has_table(decisions.name)

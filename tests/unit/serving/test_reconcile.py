@@ -273,7 +273,10 @@ def test_a_canary_that_was_taken_back_is_routed_away_before_its_alias_goes() -> 
         wanted=Wanted("6", {"canary": canary, "shadow": None}), live=Live("6", 12, "5"), route=Route("6", 12, canary),
         barred={"canary": "7"}, loaded=frozenset({"5", "6", "7"}),
     )  # fmt: skip
-    assert plan(seen) == [Publish(Route("6", 12)), AwaitPickUp(Route("6", 12)), MoveAlias("canary", "7", None)]
+    assert plan(seen) == [
+        Publish(Route("6", 12)), AwaitPickUp(Route("6", 12)), MoveAlias("canary", "7", None),
+        Release("canary", "7"),
+    ]  # fmt: skip
 
 
 def test_a_champion_that_was_taken_back_gives_way_to_the_warm_one_and_does_not_return() -> None:
@@ -289,7 +292,7 @@ def test_a_champion_that_was_taken_back_gives_way_to_the_warm_one_and_does_not_r
         wanted=Wanted("7", NOTHING_MORE), live=Live("6", 14, "7"), route=back, barred={"champion": "7"},
         loaded=frozenset({"6", "7"}),
     )  # fmt: skip
-    assert plan(after) == [MoveAlias("champion", "7", "6")]
+    assert plan(after) == [MoveAlias("champion", "7", "6"), Release("champion", "7")]
 
 
 def test_an_alias_that_is_gone_frees_the_version() -> None:
