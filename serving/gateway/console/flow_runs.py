@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import Any
 
 import httpx
+from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from core.errors import DependencyDown
 
 RETRAIN = "retrain/retrain"
 _NEWEST = 30
+_FIRST_RETRY_WITHIN_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,23 @@ class FlowRun:
 class FlowRuns:
     """Starts runs of deployments and says how they stand. Safe to use from several threads.
 
+    Prefect answers 503 while its database is busy with another write, and means to be asked again; everything that is
+    asked here may be repeated.
+
     Args:
         api_url: Prefect's, ending in ``/api``; a name and password in it are sent along.
-        timeout_s: how long one answer may take, in seconds.
+        timeout_s: how long one answer may take, and for how long a busy server is asked again, in seconds.
     """
 
     def __init__(self, api_url: str, timeout_s: float = 5.0) -> None:
         self._url = api_url.rstrip("/")
         self._client = httpx.Client(timeout=timeout_s)
+        self._until_free = Retrying(
+            retry=retry_if_exception(_is_busy),
+            wait=wait_random_exponential(multiplier=_FIRST_RETRY_WITHIN_S),
+            stop=stop_before_delay(timeout_s),
+            reraise=True,
+        )
 
     def close(self) -> None:
         """Give the connections back."""
@@ -114,15 +125,21 @@ class FlowRuns:
 
     def _ask(self, method: str, path: str, **what: Any) -> Any:
         try:
-            response = self._client.request(method, f"{self._url}/{path}", **what)
-            if response.status_code == 404:
-                raise DependencyDown("Prefect", f"it does not know {path}; run: python -m flows.deploy")
-            response.raise_for_status()
-            return response.json()
+            return self._until_free(self._ask_once, method, path, **what)
         except httpx.HTTPStatusError as error:
             raise DependencyDown("Prefect", f"status {error.response.status_code}") from error
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             raise DependencyDown("Prefect", f"{error}" or type(error).__name__) from error
+
+    def _ask_once(self, method: str, path: str, **what: Any) -> Any:
+        response = self._client.request(method, f"{self._url}/{path}", **what)
+        if response.status_code == httpx.codes.NOT_FOUND:
+            raise DependencyDown("Prefect", f"it does not know {path}; run: python -m flows.deploy")
+        return response.raise_for_status().json()
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
 
 
 def _run(found: Mapping[str, Any]) -> FlowRun:
