@@ -370,8 +370,8 @@ def test_rollback_returns_to_the_version_before(ledger: Ledger) -> None:
     deploy(ledger, "1", "3")
     assert evergreen("rollback", "taxi_tip", "--no-wait") == 0
     assert Registry.moved == ("taxi_tip", "champion", "1")
-    (entry,) = ledger.entries("taxi_tip", kind="promotion")
-    assert (entry.action, entry.evidence["from"]) == ("rollback", "3")
+    moved, asked = ledger.entries("taxi_tip", kind="promotion")
+    assert (asked.action, asked.evidence["from"], moved.action, moved.version) == ("rollback", "3", "moved", "1")
 
 
 def test_rollback_does_not_return_to_what_was_taken_back(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
