@@ -181,7 +181,7 @@ def _settings(folder: Path) -> Settings:
             inference_port=inference, management_port=management, metrics_port=metrics, heap_mb=256, workers=WORKERS
         ),
         stream=StreamSettings(max_entries=5_000_000),
-        deployer=DeployerSettings(poll_s=0.5),
+        deployer=DeployerSettings(poll_s=0.5, registry_poll_s=1.0),
     )
 
 
