@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -90,6 +91,7 @@ def scheduled_runs(settings: Settings) -> int:
 
 
 def eventually(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline, pause = time.monotonic() + _PATIENCE_S, threading.Event()
     while not holds():
         assert time.monotonic() < deadline, what
+        pause.wait(0.2)  # leaves the cores to what is waited for
