@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ from tests.deployer_bench import pass_gate
 from tests.recording_client import BASE_LENGTH
 from tests.serving_stack import USE_CASE, is_announced, register_version, worker_pids
 from tests.torchserve_process import free_ports, use_case_file
+from tests.waiting import until
 
 PARTS = ("redis", "mlflow", "torchserve", "gateway", "deployer")
 GATEWAYS = WORKERS = 2
@@ -59,7 +58,6 @@ class ChaosStack:
         self.settings = _settings(folder)
         self._stack = LocalStack(self.settings, lambda own: [p for p in declared_processes(own) if p.name in PARTS])
         self._parts: dict[str, Process] = {part.name: part for part in self._stack.processes}
-        self._pause = threading.Event()
         self.biases: dict[str, float] = {}
 
     def __enter__(self) -> ChaosStack:
@@ -135,10 +133,7 @@ class ChaosStack:
 
     def until(self, holds: Callable[[], bool], what: str, within_s: float = _PATIENCE_S) -> None:
         """Ask again and again."""
-        deadline = time.monotonic() + within_s
-        while not holds():
-            assert time.monotonic() < deadline, f"{what} within {within_s:.0f} s; see {self.settings.home / 'logs'}"
-            self._pause.wait(0.05)
+        until(holds, f"{what} (see {self.settings.home / 'logs'})", within_s=within_s)
 
     def stored_labels(self) -> set[str]:
         """Ids of all predictions whose labels are in the stream."""

@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,8 @@ from hypothesis import settings as hypothesis_settings
 from xdist.scheduler import LoadFileScheduling
 
 from tests.redis_cluster import fits_cluster, running_cluster
+from tests.redis_process import redis_answers
+from tests.waiting import until_up
 
 for profile, examples in (("all", 50), ("quick", 15)):
     hypothesis_settings.register_profile(
@@ -86,7 +87,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     url = f"redis://127.0.0.1:{port}/0"
     try:
-        _wait_for_redis(url, process, folder / "redis.log")
+        until_up(process, lambda: redis_answers(url), folder / "redis.log")
         yield url
     finally:
         process.terminate()
@@ -121,16 +122,3 @@ def port() -> int:
 def namespace() -> str:
     """A key prefix no other test uses."""
     return f"test-{uuid.uuid4().hex[:12]}"
-
-
-def _wait_for_redis(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    client = redis.Redis.from_url(url)
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            client.ping()
-            break
-        except redis.RedisError:
-            assert process.poll() is None and time.monotonic() < deadline, f"Redis did not start: {log.read_text()}"
-            process.poll()
-    client.close()

@@ -47,6 +47,7 @@ from serving.gateway.store import RedisStore
 from serving.routing import Route
 from tests.conftest import find_redis_server, free_port
 from tests.redis_process import running_redis
+from tests.waiting import answers, until
 
 MODELS = Path(__file__).parents[1] / "models"
 CHECKS = [
@@ -142,7 +143,7 @@ def running_gateway(redis_url: str, namespace: str, home: Path) -> Iterator[str]
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
-            _wait(f"http://127.0.0.1:{port}/readyz")
+            until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), "it is not ready")
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
@@ -161,18 +162,6 @@ def _routed(redis_url: str, namespace: str, use_cases: list[str]) -> Iterator[No
             client.hset(keys.routes, use_case, Route("1", 1).encode())
         yield
         client.delete(keys.routes, keys.labels, keys.log(0))
-
-
-def _wait(url: str) -> None:
-    deadline, pause = time.monotonic() + 30, threading.Event()
-    while True:
-        try:
-            if requests.get(url, timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            pass
-        assert time.monotonic() < deadline, f"{url} is not ready"
-        pause.wait(0.05)
 
 
 def _one(place: tuple[str, str, int, int]) -> Found:

@@ -6,14 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import free_port
+from tests.waiting import answers, until_up
 
 _START_S = 60
 
@@ -42,22 +40,8 @@ def mlflow_url(folder: Path, port: int = 0, **environment: str) -> Iterator[str]
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
-        _wait_for_health(url, process, log)
+        until_up(process, lambda: answers(f"{url}/health"), log)
         yield url
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(timeout=20)
-
-
-def _wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=2):
-                return
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None and time.monotonic() < deadline, f"MLflow did not start: {log.read_text()}"
-            try:
-                process.wait(timeout=0.1)
-            except subprocess.TimeoutExpired:
-                continue

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from core.settings import HostSettings, RedisSettings, Settings
 from tests.torchserve_process import free_ports
+from tests.waiting import answers, until_up
 
 ROOT = Path(__file__).resolve().parents[1]
 MLSERVER = ROOT / ".venv-mlserver" / "bin" / "mlserver"
@@ -51,19 +49,8 @@ def running_mlserver(home: Path, redis_url: str, namespace: str) -> Iterator[Set
             [str(MLSERVER), "start", str(folder)], cwd=folder, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        _wait_until_up(settings, process, log)
+        until_up(process, lambda: answers(f"{settings.host.url}/v2/health/ready"), log)
         yield settings
     finally:
         process.terminate()
         process.wait(timeout=30)
-
-
-def _wait_until_up(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        assert process.poll() is None and time.monotonic() < deadline, f"MLServer did not start: {log.read_text()}"
-        try:
-            if httpx.get(f"{settings.host.url}/v2/health/ready").is_success:
-                return
-        except httpx.HTTPError:  # not up yet
-            process.poll()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
+
+from tests.waiting import until
 
 _SLOTS = 16_384
 _BUS = 10_000
@@ -57,12 +58,11 @@ def _is_whole(node: redis.Redis, size: int) -> bool:
     return "cluster_state:ok" in text and f"cluster_known_nodes:{size}" in text
 
 
-def _until(holds: object, what: str) -> None:
-    deadline = time.monotonic() + 30
-    while True:
+def _until(holds: Callable[[], object], what: str) -> None:
+    def does_hold() -> bool:
         try:
-            if holds():  # type: ignore[operator]
-                return
+            return bool(holds())
         except redis.RedisError:
-            pass
-        assert time.monotonic() < deadline, what
+            return False
+
+    until(does_hold, what, within_s=30)

@@ -33,6 +33,7 @@ from stack.environment import settings_environment
 from tests.conftest import free_port
 from tests.deployer_bench import pass_gate
 from tests.torchserve_process import make_version, start, torchserve_settings, use_case_file, wait_until_up
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[1]
 USE_CASE = "toy"
@@ -140,10 +141,7 @@ class ServingStack:
 
     def until(self, holds: Callable[[], bool], what: str, within_s: float = 60) -> None:
         """Ask again and again."""
-        deadline = time.monotonic() + within_s
-        while not holds():
-            assert time.monotonic() < deadline, what
-            self.stop.wait(0.05)
+        until(holds, what, within_s=within_s)
 
     def close(self) -> None:
         """End everything."""

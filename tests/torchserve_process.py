@@ -6,21 +6,21 @@ import hashlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from core.discovery import load_use_case
+from core.errors import DependencyDown
 from core.settings import RedisSettings, Settings, TorchserveSettings
 from features.definitions import feature_set
 from serving.torchserve.configuration import Launch, key_file, launch
 from serving.torchserve.tokens import Tokens
+from tests.waiting import answers, until_up
 
 USE_CASE = """
 from datetime import timedelta
@@ -146,16 +146,16 @@ def start(plan: Launch, log: Path) -> subprocess.Popen[bytes]:
 
 def wait_until_up(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> None:
     """Return once the inference API answers with the tokens of this start."""
-    deadline = time.monotonic() + 60
-    tokens = Tokens(key_file(settings))
-    while True:
-        assert process.poll() is None and time.monotonic() < deadline, f"TorchServe did not start: {log.read_text()}"
+    tokens, ping = Tokens(key_file(settings)), f"{settings.torchserve_inference_url}/ping"
+
+    def is_up() -> bool:
         try:
-            headers = {"Authorization": f"Bearer {tokens.inference()}"}
-            if httpx.get(f"{settings.torchserve_inference_url}/ping", headers=headers).is_success:
-                return
-        except Exception:  # not up yet
-            process.poll()
+            token = tokens.inference()
+        except DependencyDown:  # it has not written it yet
+            return False
+        return answers(ping, {"Authorization": f"Bearer {token}"})
+
+    until_up(process, is_up, log)
 
 
 @contextmanager

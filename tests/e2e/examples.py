@@ -8,8 +8,7 @@ import os
 import re
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, closing, contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +36,7 @@ from stack.environment import child_environment, settings_environment
 from stack.local import LocalStack
 from tests.doc_examples import ROOT, Command
 from tests.e2e.conftest import END, Live
+from tests.waiting import until
 
 _BIN = Path(sys.executable).parent
 _SPAN = ["--from", "2018-03-01", "--to", "2018-03-15"]  # of a replay: the whole past takes minutes
@@ -153,7 +153,7 @@ def _asked_for(live: Live, folder: Path) -> str:
     version = ungated(live, folder / "asked")
     with closing(Ledger(live.settings.ledger_url)) as ledger:
         _ask(live, ledger, "taxi_tip", version)
-        _wait(lambda: bool(ledger.entries("taxi_tip", version=version, actions=("hold",), limit=1)), "it is not held")
+        until(lambda: bool(ledger.entries("taxi_tip", version=version, actions=("hold",), limit=1)), "it is not held")
     return version
 
 
@@ -209,18 +209,12 @@ def promote(live: Live, ledger: Ledger, use_case: str, version: str) -> None:
     """Let a version answer, and wait until it does."""
     _ask(live, ledger, use_case, version)
     url = f"{live.settings.gateway_url}/v1/models/{use_case}"
-    _wait(lambda: httpx.get(url).json().get("version") == version, f"version {version} of {use_case} does not answer")
+    until(lambda: httpx.get(url).json().get("version") == version, f"version {version} of {use_case} does not answer")
 
 
 def _ask(live: Live, ledger: Ledger, use_case: str, version: str) -> None:
     promotions = Promotions(MlflowRegistry(live.settings.mlflow_url), ledger, SystemClock())
     promotions.promote(use_case, version, actor="test", reason="for the examples", force=True)
-
-
-def _wait(holds: Callable[[], bool], complaint: str) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, complaint
 
 
 def ungated(live: Live, folder: Path) -> str:

@@ -7,14 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import answers, until_up
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("door_opens", "window_opens", "hatch_opens")
@@ -56,10 +55,7 @@ def prefect_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     log = folder / "server.log"
     with running(command, environment, log) as process:
-        deadline = time.monotonic() + 60
-        while not _answers(f"http://127.0.0.1:{port}/api/health"):
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        until_up(process, lambda: answers(f"http://127.0.0.1:{port}/api/health"), log)
         yield port
 
 
@@ -92,16 +88,5 @@ def worker(project: dict[str, str], tmp_path_factory: pytest.TempPathFactory) ->
         running([sys.executable, "-m", "features.streaming.worker"], project, logs / "streams.log"),
         running([sys.executable, "-m", "flows.worker"], project, log) as process,
     ):
-        deadline = time.monotonic() + 120
-        while b"deployed" not in log.read_bytes():
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.1)
+        until_up(process, lambda: b"deployed" in log.read_bytes(), log, within_s=120)
         yield process
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from features.streams import Keys, Place, encode_events, encode_labels, encode_p
 from flows.client import FlowResult, run_deployment, wait_for_triggered
 from flows.stages import STAGES
 from registry.mlflow_registry import MlflowRegistry
+from tests.waiting import until
 
 # MLflow's own store, opened in this process, uses a loader that the newest SQLAlchemy calls deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")
@@ -57,14 +57,15 @@ class Project:
 
     def event(self, name: str) -> dict[str, Any]:
         """An event that Prefect got; it stores events a moment after it accepted them."""
-        url = f"{self.settings.prefect_api_url}/events/filter"
-        deadline = time.monotonic() + 30
-        while True:
-            body = {"filter": {"event": {"name": [name]}}}
-            found = httpx.post(url, json=body, trust_env=False).raise_for_status().json()["events"]
-            if found:
-                return dict(found[0])
-            assert time.monotonic() < deadline, f"there is no event {name}"
+        url, body = f"{self.settings.prefect_api_url}/events/filter", {"filter": {"event": {"name": [name]}}}
+        found: list[dict[str, Any]] = []
+
+        def is_there() -> bool:
+            found[:] = httpx.post(url, json=body, trust_env=False).raise_for_status().json()["events"]
+            return bool(found)
+
+        until(is_there, f"there is no event {name}")
+        return found[0]
 
     def api(self, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
         """What Prefect's API finds."""

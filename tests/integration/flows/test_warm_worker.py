@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from prefect.states import Cancelling, Completed
 from core.errors import DependencyDown
 from flows.client import FlowResult, run_deployment, wait_for_flow_runs
 from serving.gateway.console.flow_runs import FlowRuns
+from tests.waiting import until
 
 
 def deploy(flow: str, api_url: str) -> str:
@@ -31,9 +31,7 @@ def start_lingering(api_url: str, marker: Path) -> tuple[FlowResult, int]:
     started = run_deployment(
         deploy("linger", api_url), {"marker": str(marker)}, wait=False, api_url=api_url
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not (marker.exists() and marker.read_text()):
-        assert time.monotonic() < deadline, "the flow run did not begin"
+    until(lambda: marker.exists() and marker.read_text(), "the flow run did not begin")
     return started, int(marker.read_text())
 
 
@@ -67,9 +65,7 @@ def test_cancelling_a_run_ends_its_process(prefect_port: int, worker: subprocess
     )
 
     assert ended.state == "Cancelled"
-    deadline = time.monotonic() + 30
-    while alive(pid):
-        assert time.monotonic() < deadline, "the process survived its run"
+    until(lambda: not alive(pid), "the process survived its run")
 
 
 def test_runs_are_started_and_followed_by_plain_http(prefect_port: int) -> None:

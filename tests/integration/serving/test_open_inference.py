@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from serving.torchserve.packer import pack
 from stack.environment import settings_environment
 from tests.mlserver_process import running_mlserver
 from tests.torchserve_process import INSTANCE, expected_score, free_ports, make_version, running_torchserve
+from tests.waiting import answers, until_up
 
 ROOT = Path(__file__).resolve().parents[3]
 KEY = "open-sesame"
@@ -87,15 +87,8 @@ def running_gateway(settings: Settings) -> Iterator[None]:
             [sys.executable, "-m", "serving.gateway.main"],
             cwd=ROOT, env={**os.environ, **settings_environment(settings)}, stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
-    deadline = time.monotonic() + 60
     try:
-        while True:
-            assert process.poll() is None and time.monotonic() < deadline, log.read_text()
-            try:
-                if httpx.get(f"{settings.gateway_url}/readyz").is_success:
-                    break
-            except httpx.HTTPError:
-                process.poll()
+        until_up(process, lambda: answers(f"{settings.gateway_url}/readyz"), log)
         yield
     finally:
         process.terminate()

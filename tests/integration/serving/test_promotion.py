@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +36,7 @@ from tests.deployer_bench import pass_gate
 from tests.mlflow_process import mlflow_url
 from tests.serving_stack import register_version
 from tests.torchserve_process import use_case_file
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 MOVES = 64
@@ -75,14 +76,6 @@ class Door:
         thread.start()
         stack.callback(thread.join)
         stack.callback(self.stop.set)
-
-    def until(self, holds: Callable[[], bool], what: str, within_s: float = 30) -> float:
-        """Ask again and again; the seconds it took."""
-        began = time.monotonic()
-        while not holds():
-            assert time.monotonic() - began < within_s, what
-            self.stop.wait(0.01)
-        return time.monotonic() - began
 
     def answers(self) -> str | None:
         """The version that the gateway sends predictions to."""
@@ -125,7 +118,7 @@ class Door:
         process = psutil.Popen(command, cwd=ROOT, env=environment, stderr=log)
         stack.callback(process.wait, timeout=30)
         stack.callback(process.terminate)
-        self.until(self._gateway_answers, "the gateway does not start")
+        until(self._gateway_answers, "the gateway does not start")
 
     def _gateway_answers(self) -> bool:
         try:
@@ -141,7 +134,7 @@ def door(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_one_and_many_move_the_alias(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
-    door.until(lambda: bool(door.client.list_webhooks()), "there is no webhook")
+    until(lambda: bool(door.client.list_webhooks()), "there is no webhook")
     _report(capsys, "alias moved in MLflow, until the gateway follows", _moved_in_mlflow(door, door.versions[0]))
     _report(capsys, "the same, with another version", _moved_in_mlflow(door, door.versions[1]))
     _rolled_back(door, capsys)
@@ -158,7 +151,7 @@ def _report(capsys: pytest.CaptureFixture[str], what: str, seconds: float) -> No
 def _moved_in_mlflow(door: Door, version: str) -> float:
     began = time.monotonic()
     door.move(version)
-    door.until(lambda: door.answers() == version, f"version {version} does not answer: was there a webhook?")
+    until(lambda: door.answers() == version, f"version {version} does not answer: was there a webhook?")
     return time.monotonic() - began
 
 
@@ -166,7 +159,7 @@ def _rolled_back(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = door.versions[:2]
     began = time.monotonic()
     assert door.promotions().rollback("toy", actor="ops (evergreen)", reason="complaints") == first
-    door.until(lambda: door.answers() == first, "the rollback is not followed")
+    until(lambda: door.answers() == first, "the rollback is not followed")
     _report(capsys, "evergreen rollback, until the gateway follows", time.monotonic() - began)
     live = door.ledger.live("toy")
     assert live is not None and (live.actor, live.previous) == ("ops (evergreen)", second)
@@ -175,7 +168,7 @@ def _rolled_back(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(8):  # at once, so that the deployer may look before, between and after
         door.promotions().rollback("toy", actor="ops (evergreen)", reason="complaints")
         _moved_in_mlflow(door, second)
-        door.until(door.agree, "MLflow's last word does not stand")
+        until(door.agree, "MLflow's last word does not stand")
         assert door.registry.alias("toy", "champion") == second
     _report(capsys, "rolled back by the alias", _moved_in_mlflow(door, first))
 
@@ -186,7 +179,7 @@ def _many_at_once(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
     began = time.monotonic()
     with ThreadPoolExecutor(MOVES) as people:
         list(people.map(door.move, moves))
-    door.until(door.agree, "the ledger does not end where MLflow ended", within_s=60)
+    until(door.agree, "the ledger does not end where MLflow ended", within_s=60)
     _report(capsys, f"{MOVES} moves at once, until all agree", time.monotonic() - began)
     history: list[Any] = list(reversed(door.ledger.deployments("toy")))
     assert [each.generation for each in history] == list(range(1, len(history) + 1))

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from stack.processes import Command, Process, declared_processes
 from stack.status import read_status
 from stack.sweep import members
 from tests.conftest import free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
 USE_CASE = """
@@ -68,12 +68,6 @@ def some(*names: str) -> Callable[[Settings], list[Process]]:
     return lambda settings: [process for process in declared_processes(settings) if process.name in names]
 
 
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline, what
-
-
 def test_up_survives_kills_and_down_leaves_nothing(stack: LocalStack, settings: Settings) -> None:
     seen: list[tuple[str, str]] = []
     started = stack.up(lambda name, state: seen.append((name, state)))
@@ -92,7 +86,7 @@ def test_up_survives_kills_and_down_leaves_nothing(stack: LocalStack, settings: 
         now = stack.supervisor.states()
         return all(now[name].state == "RUNNING" and now[name].pid != state.pid for name, state in before.items())
 
-    eventually(is_back, "the killed processes did not come back")
+    until(is_back, "the killed processes did not come back")
     assert len(client.keys("kept-*")) == 100
     client.close()
     assert stack.supervisor.restarts() == {"redis": 1, "stream-worker": 1}
@@ -107,11 +101,11 @@ def test_what_a_killed_supervisor_leaves_behind_is_ended(stack: LocalStack, sett
     stack.up()
     supervisor = psutil.Process(stack.supervisor.pid())
     supervisor.kill()
-    eventually(lambda: not stack.is_up(), "the supervisor lives")
+    until(lambda: not stack.is_up(), "the supervisor lives")
     assert members(settings)
     assert not stack.up().already_up
     os.kill(stack.supervisor.pid() or 0, signal.SIGKILL)
-    eventually(lambda: not stack.is_up(), "the supervisor lives")
+    until(lambda: not stack.is_up(), "the supervisor lives")
     assert any("redis-server" in ended for ended in stack.down())
     assert members(settings) == []
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -27,9 +25,9 @@ from stack.local import LocalStack
 from stack.status import read_status
 from stack.sweep import members
 from tests.conftest import free_port
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[3]
-_PATIENCE_S = 90
 
 
 @pytest.fixture
@@ -70,12 +68,19 @@ def test_all_of_it_comes_up_works_comes_back_and_goes(stack: LocalStack) -> None
     assert addresses_listened_on(settings) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
     assert [u.name for u in status.use_cases] == sorted(discover(settings.models_dir))
 
-    eventually(lambda: scheduled_runs(settings) > 0, "Prefect schedules no run of prefect.yaml's deployments")
+    until(
+        lambda: scheduled_runs(settings) > 0,
+        "Prefect schedules no run of prefect.yaml's deployments",
+        within_s=90,
+        pause_s=0.2,
+    )
 
     before = {process.name: process.pid for process in status.processes}
     for name in ("mlflow", "torchserve", "gateway", "deployer"):
         os.kill(before[name] or 0, signal.SIGKILL)
-    eventually(lambda: read_status(settings).stack == "up", "the killed processes did not come back")
+    until(
+        lambda: read_status(settings).stack == "up", "the killed processes did not come back", within_s=90, pause_s=0.2
+    )
     now = {process.name: process for process in read_status(settings).processes}
     assert all(now[name].restarts == 1 for name in ("mlflow", "torchserve", "gateway", "deployer"))
     assert all(now[name].pid == before[name] for name in ("redis", "prefect-server", "prefect-worker", "stream-worker"))
@@ -88,10 +93,3 @@ def test_all_of_it_comes_up_works_comes_back_and_goes(stack: LocalStack) -> None
 def scheduled_runs(settings: Settings) -> int:
     found = httpx.post(f"{settings.prefect_api_url}/flow_runs/filter", json={"limit": 5}, trust_env=False)
     return len(found.json())
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    deadline, pause = time.monotonic() + _PATIENCE_S, threading.Event()
-    while not holds():
-        assert time.monotonic() < deadline, what
-        pause.wait(0.2)  # leaves the cores to what is waited for
