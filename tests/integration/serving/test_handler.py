@@ -183,4 +183,5 @@ def test_an_archive_that_was_tampered_with_is_not_loaded(
             packed.writestr(name, data)
     with pytest.raises(DeploymentError, match="toy 2"):
         host.register("toy", "2", archive)
-    assert "use_case.py has digest" in (torchserve.home / "torchserve.log").read_text()
+    log = torchserve.home / "torchserve.log"
+    until(lambda: "use_case.py has digest" in log.read_text(), "TorchServe does not pass on what its worker said")
