@@ -154,7 +154,8 @@ def act(bench: Bench, deed: str) -> None:
 deeds = st.sampled_from(["back", "1", "2", "3"])
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.mark.slow
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.lists(deeds, max_size=3), st.none() | deeds, st.booleans()), max_size=8), deeds)
 def test_all_agree_in_the_end_and_the_last_move_stands(
     made: Callable[[], Bench], rounds: list[tuple[list[str], str | None, bool]], last: str
