@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from core.errors import DependencyDown
+from core.trust import trusted
 from registry.versions import Desired, unknown_version
 
 _API = "api/2.0/mlflow"
@@ -40,7 +41,7 @@ class AliasClient:
 
     def __init__(self, url: str, timeout_s: float = 5.0) -> None:
         self._url = url.rstrip("/")
-        self._client = httpx.Client(timeout=timeout_s)
+        self._client = httpx.Client(timeout=timeout_s, verify=trusted())
 
     def __enter__(self) -> AliasClient:
         return self

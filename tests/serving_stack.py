@@ -20,6 +20,7 @@ import redis
 from core.clock import SystemClock
 from core.ledger import Ledger
 from core.settings import Settings
+from core.trust import trusted
 from registry.digests import MANIFEST, sha256_of
 from registry.versions import MemoryRegistry, ModelRegistry, VersionInfo
 from serving.bake_policies import BakePolicies
@@ -70,7 +71,7 @@ def described(settings: Settings, which: str) -> list[dict[str, Any]]:
     """What TorchServe says of a version, of ``all``, or, with nothing, of the one that answers who names none."""
     headers = {"Authorization": f"Bearer {Tokens(key_file(settings)).management()}"}
     url = f"{settings.torchserve_management_url}/models/{USE_CASE}/{which}".rstrip("/")
-    found: list[dict[str, Any]] = httpx.get(url, headers=headers).json()
+    found: list[dict[str, Any]] = httpx.get(url, headers=headers, verify=trusted()).json()
     return found
 
 
@@ -170,6 +171,6 @@ class ServingStack:
 
     def _gateway_answers(self) -> bool:
         try:
-            return httpx.get(f"{self.settings.gateway_url}/healthz").is_success
+            return httpx.get(f"{self.settings.gateway_url}/healthz", verify=trusted()).is_success
         except httpx.HTTPError:
             return False

@@ -12,6 +12,7 @@ import orjson
 
 from core.errors import DependencyDown, DeploymentError, SettingsError
 from core.settings import Settings
+from core.trust import trusted
 from serving.open_inference.tensors import HEADER_LENGTH, from_bytes
 
 _WHAT: Final = "The inference server"
@@ -67,7 +68,7 @@ class InferenceServer:
     def __init__(self, url: str, *, timeout_s: float = 30.0) -> None:
         self._url = url.rstrip("/")
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
-        self._client = httpx.Client(timeout=timeout_s, limits=limits, trust_env=False)
+        self._client = httpx.Client(timeout=timeout_s, limits=limits, trust_env=False, verify=trusted())
         self._binary: bool | None = None
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ import httpx
 
 from core.errors import DependencyDown, DeploymentError
 from core.settings import Settings
+from core.trust import trusted
 from serving.torchserve.configuration import key_file, store
 from serving.torchserve.tokens import Tokens
 
@@ -54,7 +55,7 @@ class TorchServeHost:
         self._workers = settings.torchserve.workers
         self._response_timeout_s = settings.torchserve.response_timeout_s
         self._tokens = Tokens(key_file(settings))
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False)
+        self._client = httpx.Client(timeout=timeout_s, trust_env=False, verify=trusted())
 
         self._pause = threading.Event()
         self._starts: dict[tuple[str, str], _Start] = {}

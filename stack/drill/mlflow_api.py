@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 
 from core.errors import DependencyDown
+from core.trust import trusted
 
 _TIMEOUT_S = 30.0
 _MISSING = (404, 400)  # what is gone already
@@ -22,7 +23,9 @@ class MlflowApi:
     """
 
     def __init__(self, url: str) -> None:
-        self._client = httpx.Client(base_url=f"{url}/api/2.0/mlflow", timeout=_TIMEOUT_S, trust_env=False)
+        self._client = httpx.Client(
+            base_url=f"{url}/api/2.0/mlflow", timeout=_TIMEOUT_S, trust_env=False, verify=trusted()
+        )
 
     def close(self) -> None:
         """Give the connections back."""

@@ -24,6 +24,7 @@ from core.settings import (
     StreamSettings,
     TorchserveSettings,
 )
+from core.trust import trusted
 from core.use_case import ReplaySpan, UseCase
 from stack.local import LocalStack
 from stack.replay import PrefectOrchestrator, Replay, ReplayPlan, ReplayResult
@@ -50,7 +51,9 @@ class Live:
         """A call as of a moment; `body` is JSON-able, or bytes to be sent as they are."""
         headers = {"X-Evergreen-Now": now.isoformat(), "Content-Type": "application/json"}
         sent = {"content": body} if isinstance(body, bytes) else {"json": body}
-        return httpx.post(self.settings.gateway_url + path, headers=headers, timeout=30, **sent, **kwargs)
+        return httpx.post(
+            self.settings.gateway_url + path, headers=headers, timeout=30, verify=trusted(), **sent, **kwargs
+        )
 
     def instance(self, **changes: Any) -> dict[str, Any]:
         """A valid question, made of the fields' examples."""

@@ -20,6 +20,7 @@ from core.clock import SystemClock
 from core.discovery import discover
 from core.ledger import Ledger
 from core.settings import PromotionSettings, Settings
+from core.trust import trusted
 from features.tables import TableAccess
 from monitoring.replay.asked import ask_all
 from monitoring.replay.importing import span_of
@@ -209,7 +210,10 @@ def promote(live: Live, ledger: Ledger, use_case: str, version: str) -> None:
     """Let a version answer, and wait until it does."""
     _ask(live, ledger, use_case, version)
     url = f"{live.settings.gateway_url}/v1/models/{use_case}"
-    until(lambda: httpx.get(url).json().get("version") == version, f"version {version} of {use_case} does not answer")
+    until(
+        lambda: httpx.get(url, verify=trusted()).json().get("version") == version,
+        f"version {version} of {use_case} does not answer",
+    )
 
 
 def _ask(live: Live, ledger: Ledger, use_case: str, version: str) -> None:

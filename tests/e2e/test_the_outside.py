@@ -16,6 +16,7 @@ import redis
 
 from core.discovery import discover
 from core.prediction_ids import issue_ids
+from core.trust import trusted
 from features.streams import Keys
 from serving.torchserve.tokens import Tokens
 from tests.doc_examples import NAMES, ROOT, fences, pages_with, to_run
@@ -113,7 +114,7 @@ def test_torchserve_answers_nobody_without_its_token(live: Live) -> None:
 
 def test_pages_answer(live: Live) -> None:
     def get(path: str) -> Any:
-        return httpx.get(live.settings.gateway_url + path)
+        return httpx.get(live.settings.gateway_url + path, verify=trusted())
 
     assert get("/healthz").status_code == 200
     assert get("/readyz").status_code == 200

@@ -11,6 +11,7 @@ import httpx
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from core.errors import DependencyDown
+from core.trust import trusted
 
 RETRAIN = "retrain/retrain"
 _NEWEST = 30
@@ -55,7 +56,7 @@ class FlowRuns:
 
     def __init__(self, api_url: str, timeout_s: float = 5.0) -> None:
         self._url = api_url.rstrip("/")
-        self._client = httpx.Client(timeout=timeout_s)
+        self._client = httpx.Client(timeout=timeout_s, verify=trusted())
         self._until_free = Retrying(
             retry=retry_if_exception(_is_busy),
             wait=wait_random_exponential(multiplier=_FIRST_RETRY_WITHIN_S),

@@ -20,6 +20,7 @@ from mlflow import MlflowClient
 from core.clock import SystemClock
 from core.ledger import Ledger
 from core.settings import DeployerSettings, GatewaySettings, MlflowSettings, RedisSettings, Settings
+from core.trust import trusted
 from registry.digests import MANIFEST, sha256_of
 from registry.mlflow_registry import MlflowRegistry
 from serving.deployer import Deployer
@@ -79,7 +80,9 @@ class Door:
 
     def answers(self) -> str | None:
         """The version that the gateway sends predictions to."""
-        version: str | None = httpx.get(f"{self.settings.gateway_url}/v1/models/toy").json()["version"]
+        version: str | None = httpx.get(f"{self.settings.gateway_url}/v1/models/toy", verify=trusted()).json()[
+            "version"
+        ]
         return version
 
     def agree(self) -> bool:
@@ -122,7 +125,7 @@ class Door:
 
     def _gateway_answers(self) -> bool:
         try:
-            return httpx.get(f"{self.settings.gateway_url}/healthz").is_success
+            return httpx.get(f"{self.settings.gateway_url}/healthz", verify=trusted()).is_success
         except httpx.HTTPError:
             return False
 
