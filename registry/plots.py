@@ -99,7 +99,9 @@ def _draw_scores(labels: metrics.Labels, scores: metrics.Scores, path: Path) -> 
     figure, (axes,) = _figure()
     edges = np.linspace(0, 1, 41).tolist()
     for label, color in ((0, "#90a4ae"), (1, "#2e7d32")):
-        axes.hist(scores[labels == label], bins=edges, alpha=0.6, color=color, label=f"label {label}")
+        axes.hist(
+            scores[labels == label], bins=edges, histtype="stepfilled", alpha=0.6, color=color, label=f"label {label}"
+        )
     axes.set(xlabel="score", ylabel="rows", title="Scores on the holdout")
     axes.legend()
     figure.savefig(path)
