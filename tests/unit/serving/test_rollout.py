@@ -352,7 +352,7 @@ def _end_of(bench: Bench) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("is_before", [True, False])
+@pytest.mark.parametrize("is_before", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_kill_at_any_write_ends_where_no_kill_does(scenario: Any, is_before: bool, tmp_path: Path) -> None:
     ends, kills = [], 0

@@ -56,6 +56,7 @@ def test_a_cluster_is_not_started_here() -> None:
         require_redis_kind(Settings(redis=RedisSettings(cluster=True)))
 
 
+@pytest.mark.slow  # a cluster takes seconds to find itself
 def test_a_redis_of_the_other_kind_is_said(redis_server: str, redis_cluster: str) -> None:
     require_redis_kind(Settings(redis=RedisSettings(url=redis_server)))
     require_redis_kind(Settings(redis=RedisSettings(url=redis_cluster, cluster=True)))
