@@ -9,6 +9,7 @@ from pathlib import Path
 
 import redis
 
+from tests.redis_process import ONCE
 from tests.waiting import until
 
 _SLOTS = 16_384
@@ -22,7 +23,7 @@ def running_cluster(server: str, ports: list[int], folder: Path) -> Iterator[str
     with ExitStack() as stack:
         for port in ports:
             stack.enter_context(_node(server, port, folder / str(port)))
-        nodes = [stack.enter_context(redis.Redis(host="127.0.0.1", port=port)) for port in ports]
+        nodes = [stack.enter_context(redis.Redis(host="127.0.0.1", port=port, retry=ONCE)) for port in ports]
         for i, node in enumerate(nodes):
             _until(lambda node=node: node.ping(), "a node does not answer")  # type: ignore[misc]
             first, last = i * _SLOTS // len(nodes), (i + 1) * _SLOTS // len(nodes)

@@ -8,8 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests.waiting import until_up
+
+ONCE = Retry(NoBackoff(), 0)  # else a client that finds nobody tries again for seconds
 
 
 @contextmanager
@@ -28,7 +32,7 @@ def running_redis(server: str, port: int, folder: Path) -> Iterator[str]:
 
 def redis_answers(url: str) -> bool:
     """Whether a Redis is there."""
-    with redis.Redis.from_url(url) as client:
+    with redis.Redis.from_url(url, retry=ONCE) as client:
         try:
             return bool(client.ping())
         except redis.RedisError:

@@ -26,6 +26,7 @@ from features.online.packing import pack_window
 from features.online.reader import FeatureReader
 from features.streams import Keys, entity_text, partition_of
 from features.tables import TableAccess
+from tests.redis_process import ONCE
 from tests.rich_use_case import rich_use_case
 
 START = datetime(2020, 1, 1, tzinfo=UTC)
@@ -220,7 +221,7 @@ def test_a_severed_connection_is_replaced(redis_server: str, namespace: str) -> 
 
 
 def test_redis_away_is_said(redis_server: str, namespace: str, port: int) -> None:
-    with redis.Redis(port=port) as client, pytest.raises(DependencyDown, match="Redis"):
+    with redis.Redis(port=port, retry=ONCE) as client, pytest.raises(DependencyDown, match="Redis"):
         ask(FeatureReader(USE_CASE, client, namespace), question("a", 1))
     with redis.Redis.from_url(redis_server, socket_timeout=0.2) as client:
         reader = FeatureReader(USE_CASE, client, namespace)
