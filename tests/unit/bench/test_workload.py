@@ -37,16 +37,19 @@ def test_what_peers_compute_is_what_is_expected(tmp_path):
         np.testing.assert_allclose(scores, wanted, atol=1e-6)
 
 
-@pytest.mark.slow
 def test_a_wrong_answer_fails_the_run(serving):
     from bench.load import closed_loop
     from tests.unit.bench.conftest import reply
 
     service = Service("peer", 0, "/predict", scores=lambda body: [float(body)])
-    right = {service.requests("one")[i].rpartition(b"\r\n\r\n")[2]: s for i, s in enumerate(wanted_scores("one"))}
+    requests = service.requests("one")
+    right = {
+        request.rpartition(b"\r\n\r\n")[2]: scores
+        for request, scores in zip(requests, wanted_scores("one"), strict=True)
+    }
     for change, status, complaint in ((0.0, 200, None), (0.01, 200, "is not"), (0.0, 503, "503")):
         with serving(lambda body, asked, c=change, s=status: [reply(b"%f" % (right[body][0] + c), s)]) as port:
-            run = closed_loop(port, service.requests("one"), connections=1, seconds=0.05, warm_s=0.01)
+            run = closed_loop(port, requests, connections=1, seconds=0.05, warm_s=0.01)
         if complaint is None:
             require_right(service, "one", run)
         else:
