@@ -13,8 +13,6 @@ from pathlib import Path
 from tests.conftest import free_port
 from tests.waiting import answers, until_up
 
-_START_S = 60
-
 
 @contextmanager
 def mlflow_url(folder: Path, port: int = 0, **environment: str) -> Iterator[str]:
